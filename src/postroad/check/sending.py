@@ -90,7 +90,7 @@ class SendingLimit(msgspec.Struct, frozen=True):
     over: Annotated[
         Over,
         Meta(
-            description="What becomes of a message that is over a limit. `refuse`: the client hears 450 4.7.1 and "
+            description="What happens to a message that is over a limit. `refuse`: the client hears 450 4.7.1 and "
             "tries again. `hold`: it is taken, and waits until somebody releases it.",
         ),
     ] = Over.REFUSE

@@ -137,8 +137,8 @@ Places = Annotated[tuple[Place, ...], BeforeValidator(one_or_more)]
 
 
 class AliasTargetsSection(Section):
-    """What aliases may name in the place of mailboxes: programs, files and included files. Nothing of it is allowed if
-    this table does not allow it (docs/aliases.md)."""
+    """What aliases may name instead of mailboxes: programs, files and included files. Only what this table allows is
+    allowed (docs/aliases.md)."""
 
     programs: Places = of(
         OutletOptions.programs, source="Postfix, allow_mail_to_commands", example='["aliases"]'

@@ -13,7 +13,7 @@ from postroad.config.values import MapNames, one_or_more
 
 class SendingLimitSection(Section):
     """How much each account, sender or trusted client may send. Give one table `[[sending.limit]]` for each limit. A
-    table with `who` is for those that it names; a table without is for all others."""
+    table with `who` holds for those that it names; a table without `who` holds for all others."""
 
     whose: Whose = of(SendingLimit.whose, default=UNSET, word=True, example='"account"')
     who: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(SendingLimit.who, example='["ada@example.org"]')

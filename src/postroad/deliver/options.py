@@ -57,7 +57,7 @@ class MboxOptions(msgspec.Struct, frozen=True):
     quoting: Annotated[
         MboxQuoting,
         Meta(
-            description='What becomes of a line that begins with "From ", which would begin a new message. `mboxo`: '
+            description='What happens to a line that begins with "From ", which would begin a new message. `mboxo`: '
             'it gets a ">" in front, as Debian\'s programs write it. `mboxrd`: lines that begin with ">From " or '
             '">>From " get one, too, so that a reader can take it away again.',
         ),

@@ -209,16 +209,16 @@ class ListenerOptions(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of this listener loses: names, or patterns such as "
+            description="Header fields that are removed from mail of this listener: names, or patterns such as "
             "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
-            "adds itself can go, too. docs/rewriting.md says more.",
+            "itself adds can be removed, too. docs/rewriting.md says more.",
         ),
     ] = ()
     replace_fields: Annotated[
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of this listener has in other words: a pattern, a "
+            description="Header fields that are replaced in mail of this listener: a pattern, a "
             "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
         ),
     ] = ()
@@ -226,7 +226,7 @@ class ListenerOptions(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of this listener gets, if it has none of the name.",
+            description="Header fields that are added to mail of this listener if it has no field of this name.",
         ),
     ] = ()
     dsn_for_strangers: Annotated[
@@ -507,16 +507,16 @@ class LocalOptions(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of `sendmail` and `postroad submit` loses: names, or patterns such as "
-            "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
-            "adds itself can go, too. docs/rewriting.md says more.",
+            description="Header fields that are removed from mail of `sendmail` and `postroad submit`: names, or "
+            "patterns such as `/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received "
+            "field that the node itself adds can be removed, too. docs/rewriting.md says more.",
         ),
     ] = ()
     replace_fields: Annotated[
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of `sendmail` and `postroad submit` has in other words: a pattern, a "
+            description="Header fields that are replaced in mail of `sendmail` and `postroad submit`: a pattern, a "
             "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
         ),
     ] = ()
@@ -524,7 +524,8 @@ class LocalOptions(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail of `sendmail` and `postroad submit` gets, if it has none of the name.",
+            description="Header fields that are added to mail of `sendmail` and `postroad submit` if it has no field "
+            "of this name.",
         ),
     ] = ()
     users: Annotated[

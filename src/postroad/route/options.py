@@ -168,7 +168,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
     over_quota: Annotated[
         OverQuota,
         Meta(
-            description="Maildir, mbox: what becomes of a message for a mailbox that is full. `defer`: it waits and is "
+            description="Maildir, mbox: what happens to a message for a mailbox that is full. `defer`: it waits and is "
             "tried again (4.2.2). `fail`: the sender gets it back (5.2.2).",
         ),
     ] = OverQuota.DEFER
@@ -371,20 +371,20 @@ class NextHop(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail for this server loses: names, or patterns between slashes. They are "
-            "written as those of a `[[listener]]`. The stored message stays as it is.",
+            description="Header fields that are removed from mail for this server: names, or patterns between slashes. "
+            "They are written as those of a `[[listener]]`. The stored message stays as it is.",
         ),
     ] = ()
     replace_fields: Annotated[
         tuple[str, ...],
-        Meta(max_length=100, description="Header fields that mail for this server has in other words."),
+        Meta(max_length=100, description="Header fields that are replaced in mail for this server."),
     ] = ()
     add_fields: Annotated[
         tuple[str, ...],
         Meta(
             max_length=100,
-            description="Header fields that mail for this server gets at the end of its header section, if it has none "
-            "of the name.",
+            description="Header fields that are added at the end of the header section of mail for this server, if it "
+            "has no field of this name.",
         ),
     ] = ()
 
@@ -498,7 +498,7 @@ class RoutingOptions(msgspec.Struct, frozen=True):
         bool,
         Meta(
             description="Whether an alias for a whole domain (`@example.org`) also takes the mail of its mailboxes. "
-            "Otherwise it takes only what is addressed to nobody.",
+            "Otherwise it takes only mail to local-parts without a mailbox or an alias of their own.",
         ),
     ] = False
     extensions_kept: Annotated[

@@ -58,8 +58,8 @@ class OutletOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="The user of this machine as whom programs and files of aliases are used. The node must be "
-            "started as root. Unset: the user of the node. What users name in .forward files is always used "
-            "as this user.",
+            "started as root. Unset: the user of the node. Programs and files that users name in .forward files are "
+            "always used as that user.",
         ),
     ] = ""
     as_owner: Annotated[

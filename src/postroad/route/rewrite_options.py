@@ -74,7 +74,7 @@ class RewriteOptions(msgspec.Struct, frozen=True):
         ),
     ] = ()
     masquerade_exceptions: Annotated[
-        tuple[str, ...], Meta(description="Local-parts that are never changed so, such as `root`.")
+        tuple[str, ...], Meta(description="Local-parts that masquerading never changes, such as `root`.")
     ] = ()
     masquerade_classes: Annotated[
         tuple[AddressClass, ...], Meta(description="Where `masquerade_domains` change addresses.")
@@ -82,9 +82,9 @@ class RewriteOptions(msgspec.Struct, frozen=True):
     header_clients: Annotated[
         HeaderClients,
         Meta(
-            description="Whose mail has its header fields rewritten; the envelope is rewritten in any case. `none`: "
-            "nobody's. `local`: that of programs of this machine, and of clients at its own addresses. `known`: these, "
-            "trusted networks and accounts. `all`: also that of strangers.",
+            description="In whose mail header fields are rewritten; the envelope is rewritten in any case. `none`: "
+            "in nobody's. `local`: in that of programs of this machine, and of clients at its own addresses. `known`: "
+            "these, trusted networks and accounts. `all`: also in that of strangers.",
         ),
     ] = HeaderClients.KNOWN
     signed_fields: Annotated[
@@ -97,8 +97,8 @@ class RewriteOptions(msgspec.Struct, frozen=True):
     relocated_maps: Annotated[
         tuple[str, ...],
         Meta(
-            description="Maps of mailboxes of ours that have moved: the value is the new address, or another word on "
-            "where the user has gone. Their mail is refused at RCPT.",
+            description="Maps of mailboxes of ours that have moved: the value is the new address, or a text that "
+            "says where the user has gone. Their mail is refused at RCPT.",
         ),
     ] = ()
     relocated_reply: Annotated[

@@ -75,7 +75,10 @@ class SrsOptions(msgspec.Struct, frozen=True):
         ),
     ] = 4
     separator: Annotated[
-        Separator, Meta(description="What stands behind `SRS0` in new addresses. All three are taken back.")
+        Separator,
+        Meta(
+            description="The character after `SRS0` in new addresses. Addresses with any of the three are recognised.",
+        ),
     ] = Separator.EQUALS
     excluded_domains: Annotated[
         tuple[str, ...],
