@@ -159,3 +159,42 @@ def test_mail_goes_from_the_addresses_of_its_next_hop(place: Path) -> None:
         until(lambda: "[127.0.0.9]" in postfix.log(), "mail at Postfix")
         send(node.port, "ada@missing.test")
         until(lambda: "is no address of this machine now" in node.command("queue"), "the mail waits")
+
+
+def test_held_mail_large_mail_and_lifetimes_of_their_own(place: Path) -> None:
+    """Mail that its next hop holds, two lines by size and class, and a table whose mail is given up after a second."""
+    usual, other = Remote(), Remote()
+    node = Node(place / "lines", {
+        "listener": [relay_listener(ports.port())],
+        "next_hop": [
+            next_hop("*", usual.port),
+            {"size_min": "20K", "host": "127.0.0.1", "port": other.port, "tls": "never"},
+            {"classes": "bulk", "fields": "X-Campaign", "host": "127.0.0.1", "port": other.port, "tls": "never"},
+            next_hop("partner.test", usual.port, action="hold:until Monday"),
+            next_hop("short.test", ports.port(), lifetime_s=1, delay_notice_s=0, retry_first_s=1, retry_max_s=1),
+        ],
+    })  # fmt: skip
+    with usual, other, node:
+        _say(node, "small@lines.test", "Subject: x\r\n\r\nhello\r\n")
+        _say(node, "large@lines.test", "Subject: x\r\n\r\n" + ("x" * 60 + "\r\n") * 500)
+        _say(node, "list@lines.test", "List-Id: <l.test>\r\n\r\nhello\r\n")
+        _say(node, "campaign@lines.test", "X-Campaign: spring\r\n\r\nhello\r\n")
+        for name, remote in (("small", usual), ("large", other), ("list", other), ("campaign", other)):
+            until(lambda name=name, remote=remote: took(remote, f"{name}@lines.test"), name)  # type: ignore[misc]
+        _say(node, "ada@partner.test", "Subject: x\r\n\r\nhello\r\n")
+        until(lambda: "until Monday" in node.command("queue", "--messages"), "the mail is held")
+        assert "hold " in node.command("queue") and not took(usual, "ada@partner.test")
+        node.command("queue", "release", "--destination", "hold")
+        until(lambda: took(usual, "ada@partner.test"), "the released mail")
+        found = node.command("trace", "ada@partner.test")
+        assert "held" in found and "until Monday" in found and "released" in found
+        _say(node, "ada@short.test", "Subject: x\r\n\r\nhello\r\n")
+        until(lambda: took(usual, "ada@remote.test"), "the report of mail whose lifetime is over")
+        assert "large@lines.test goes to [127.0.0.1]:" + str(other.port) in node.command(
+            "route", "large@lines.test", "--size", "30000"
+        )
+
+
+def _say(node: Node, recipient: str, content: str) -> None:
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.sendmail("ada@remote.test", [recipient], content)

@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS…")
 @click.option("--from", "sender", default=None, metavar="ADDRESS", help="Mail of this sender, or <> for reports.")
 @click.option("--account", default="", metavar="NAME", help="Mail of a client that has logged in as this account.")
+@click.option("--size", default=0, metavar="OCTETS", help="Mail of this size.")
+@click.option("--listener", default="", metavar="NAME", help="Mail that came by this listener.")
+@click.option("--priority", default=0, metavar="NUMBER", help="Mail with this MT-PRIORITY, from -9 to 9.")
+@click.option(
+    "--class", "classes", multiple=True, metavar="NAME",
+    help="Mail of this class (bulk, automatic), or with this header field (X-Campaign). May be given several times.",
+)
 @config_option
 @json_option
-def route(addresses: tuple[str, ...], sender: str | None, account: str, config: Path | None, as_json: bool) -> None:
+def route(
+    addresses: tuple[str, ...], sender: str | None, account: str, size: int, listener: str, priority: int,
+    classes: tuple[str, ...], config: Path | None, as_json: bool,
+) -> None:
     """Show where mail for these addresses or domains would go now.
 
     For each one: the destination, its mail servers with their addresses, CNAME records and TLSA records, whether DNSSEC
@@ -28,9 +38,11 @@ def route(addresses: tuple[str, ...], sender: str | None, account: str, config: 
     there is no way for an address.
     """
     from postroad.cli.command import print_json
-    from postroad.operate.hosts import ways
+    from postroad.operate.hosts import AskedMail, ways
 
-    found = ways(settings_of(config), addresses, None if sender is None else sender.strip("<>"), account)
+    given = None if sender is None else sender.strip("<>")
+    asked = AskedMail(given, account, size, listener, priority, tuple(each.lower() for each in classes))
+    found = ways(settings_of(config), addresses, asked)
     if as_json:
         print_json(found)
     else:

@@ -188,7 +188,10 @@ def _question(trail: Trail, outlook: RecipientStatus) -> RouteQuestion:
     accepted = next((each for each in trail.events if isinstance(each, Accepted)), None)
     if accepted is None:
         return RouteQuestion(outlook.recipient)
-    return RouteQuestion(outlook.recipient, accepted.reverse_path, accepted.peer.identity)
+    return RouteQuestion(
+        outlook.recipient, accepted.reverse_path, accepted.peer.identity, accepted.size, accepted.peer.listener,
+        whole=False,
+    )
 
 
 def _domain(recipient: str) -> str:

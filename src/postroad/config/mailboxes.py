@@ -5,7 +5,7 @@ from __future__ import annotations
 from postroad.deliver.fitness import unfit
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt
+from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.routing import Found
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.route.alias_file import Homes
@@ -35,4 +35,6 @@ def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions
 
 def unreachable(found: Found, maildir: MaildirOptions, mailbox: Address) -> Attempt | None:
     """Why no mail can ever come to this very mailbox, as far as its destination and the way of delivery can tell."""
-    return found if isinstance(found, Attempt) else unfit(found, mailbox, maildir)
+    if isinstance(found, Attempt):  # one that waits, is held or is thrown away has its way
+        return found if found.outcome is Outcome.FAILED else None
+    return unfit(found, mailbox, maildir)

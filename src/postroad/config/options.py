@@ -7,6 +7,7 @@ field that nobody gives is an error at once, so that no option of a room is forg
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -38,6 +39,7 @@ from postroad.deliver.options import (
 from postroad.deliver.porter import PorterDomain, PorterOutlets, PorterTable
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
+from postroad.mail.classes import REPORT
 from postroad.mail.route import OwnAddress, SetServer, Transport
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.waiting import WaitingOptions
@@ -57,7 +59,7 @@ from postroad.route.outlets import OutletOptions, Place, TargetSource, source_of
 from postroad.route.recipients import POSTMASTER
 from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
-from postroad.route.table import rules_of
+from postroad.route.table import delivery, rules_of
 from postroad.route.transport import SMTP_PORT
 from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.world.dns import DnsOptions
@@ -76,11 +78,18 @@ def _into(struct: type[_Options], *sections: Section, **given: Any) -> _Options:
     values = dict(given)
     for section in sections:
         for field, key in keys_of(type(section), struct).items():
-            values.setdefault(field, _plain(getattr(section, key)))
+            value = getattr(section, key)
+            values.setdefault(field, None if value is None and field in _optional(struct) else _plain(value))
     missing = [field for field in struct.__struct_fields__ if field not in values]
     if missing:
         raise LookupError("no section has " + ", ".join(f"{struct.__name__}.{field}" for field in missing))
     return struct(**values)
+
+
+@cache
+def _optional(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields of a Struct that are None if they are not set."""
+    return frozenset(field.name for field in msgspec.structs.fields(struct) if field.default is None)
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +154,14 @@ def receive_options(settings: Settings) -> ReceiveOptions:
         default_domain=settings.receive.default_domain or first,
         limits=_into(ProtocolLimits, settings.limits),
         extensions=_into(ExtensionOptions, settings.extensions),
+        classes=_classes(settings),
     )
+
+
+def _classes(settings: Settings) -> tuple[str, ...]:
+    """What of a message's header section the tables of next hops ask for."""
+    wanted = (name.lower() for hop in settings.next_hop for name in (*hop.classes, *hop.fields))
+    return tuple(dict.fromkeys(name for name in wanted if name != REPORT))
 
 
 def client_options(settings: Settings) -> ClientOptions:
@@ -296,7 +312,7 @@ def etrn_options(settings: Settings) -> EtrnOptions:
 
 
 def next_hop(hop: NextHopSection) -> route.NextHop:
-    by_name = bool(hop.name) and not (hop.senders or hop.accounts)
+    by_name = bool(hop.name) and not (hop.senders or hop.accounts or conditions(hop))
     domain = hop.domain or ("" if hop.recipients or by_name else "*")
     generic = tuple(map(_generic, hop.generic))
     hosts = set_servers(hop.hosts, hop.port)
@@ -307,6 +323,7 @@ def next_hop(hop: NextHopSection) -> route.NextHop:
         route.NextHop, hop, domain=domain, credentials=credentials_name(hop), generic=generic, **named,
         fallback=set_servers(hop.fallback, SMTP_PORT),
         source_ipv4=tuple(map(_own_address, hop.source_ipv4)), source_ipv6=tuple(map(_own_address, hop.source_ipv6)),
+        fields=tuple(each.lower() for each in hop.fields),
     )
 
 
@@ -353,7 +370,19 @@ def credentials_name(hop: NextHopSection) -> str:
         return ""
     whose = hop.senders[:1] or tuple(f"account:{name}" for name in hop.accounts[:1])
     to = (hop.domain,) if hop.domain else hop.recipients[:1]
-    return ">".join((*whose, *to)) if whose or to else f"next_hop:{hop.name}"
+    named = ">".join((*whose, *to)) if whose or to else f"next_hop:{hop.name}"
+    only = conditions(hop)
+    return f"{named} if {only}" if only else named
+
+
+def conditions(hop: NextHopSection) -> str:
+    """Which mail of its senders a table takes, as a text that no other condition has; "" for all."""
+    said = {
+        "size": hop.size_min or None, "class": ",".join(hop.classes) or None, "field": ",".join(hop.fields) or None,
+        "listener": ",".join(hop.listeners) or None, "priority_min": hop.priority_min,
+        "priority_max": hop.priority_max,
+    }  # fmt: skip
+    return " ".join(f"{name}={value}" for name, value in said.items() if value is not None)
 
 
 def lmtp_credentials_name(domain: LocalDomainSection) -> str:
@@ -440,8 +469,21 @@ def pace_table(settings: Settings) -> PaceTable:
     queue = settings.queue
     rules = tuple(_into(PaceRule, each, rate=parse_rate(each.rate)) for each in settings.pace)
     return PaceTable(
-        rules, most=queue.concurrency, start=queue.concurrency_start, recipients_max=queue.recipients_per_job_max
+        rules, most=queue.concurrency, start=queue.concurrency_start, recipients_max=queue.recipients_per_job_max,
+        here=_paces_here(settings),
     )
+
+
+def _paces_here(settings: Settings) -> dict[str, PaceRule]:
+    """Limits of our own domains, by the keys of their destinations."""
+    if not any(each.connections_max or each.recipients_max for each in settings.domain):
+        return {}
+    routed = routing_options(settings)
+    return {
+        delivery(local).key: PaceRule(connections_max=local.connections_max, recipients_max=local.recipients_max)
+        for local in (*routed.local, *routed.mapped_local)
+        if local.connections_max or local.recipients_max
+    }
 
 
 def spool_options(settings: Settings) -> SpoolOptions:

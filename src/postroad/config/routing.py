@@ -10,10 +10,12 @@ from postroad.check.etrn import EtrnOptions, EtrnRow
 from postroad.check.verified import NotKnown, VerifyOptions
 from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
+    Action,
     AddedFields,
     DomainOrNone,
     DomainPattern,
     DomainPatternOrNone,
+    FieldPattern,
     File,
     GenericEntry,
     HelloName,
@@ -120,6 +122,13 @@ class LocalDomainSection(Section):
         example='"lmtp.password"',
     )
     ignored_extensions: IgnoredExtensions = of(route.LocalDomain.ignored_extensions, default=(), example='["CHUNKING"]')
+    retry_first_s: Seconds | None = of(route.LocalDomain.retry_first_s, example='"10m"')
+    retry_max_s: Seconds | None = of(route.LocalDomain.retry_max_s, example='"1h"')
+    lifetime_s: Seconds | None = of(route.LocalDomain.lifetime_s, source="RFC 5321 §4.5.4.1", example='"1d"')
+    lifetime_dsn_s: Seconds | None = of(route.LocalDomain.lifetime_dsn_s, example='"1d"')
+    delay_notice_s: Seconds | None = of(route.LocalDomain.delay_notice_s, example='"1h"')
+    connections_max: int = of(route.LocalDomain.connections_max, unit="deliveries")
+    recipients_max: int = of(route.LocalDomain.recipients_max, unit="recipients")
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
     batv: Batv = of(route.LocalDomain.batv, source="draft-levine-smtp-batv", word=True)
 
@@ -271,6 +280,19 @@ class NextHopSection(Section):
     accounts: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         route.NextHop.accounts, example='["ada@example.org"]'
     )
+    size_min: Octets = of(route.NextHop.size_min, example='"10M"')
+    classes: Annotated[tuple[route.MailClass, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.classes, source="RFC 2919, RFC 3834", example='["bulk"]'
+    )
+    fields: Annotated[tuple[FieldPattern, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.fields, default=(), example='["X-Campaign", "Precedence: bulk"]'
+    )
+    listeners: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.listeners, example='["lists"]'
+    )
+    priority_min: int | None = of(route.NextHop.priority_min, unit="priority", source="RFC 6710", example="1")
+    priority_max: int | None = of(route.NextHop.priority_max, unit="priority", source="RFC 6710", example="-1")
+    action: Action = of(route.NextHop.action, source="Postfix, transport(5)", example='"hold:until the audit is done"')
     name: str = of(route.NextHop.name, example='"isp"')
     host: Host | None = of(route.NextHop.host, default=None, example='"smtp.example.net"')
     port: Port = of(route.NextHop.port, example="587")
@@ -292,6 +314,11 @@ class NextHopSection(Section):
     )
     source_ipv6: OwnAddresses = of(route.NextHop.source_ipv6, default=(), example='["2001:db8::7"]')
     hello: HelloName = of(route.NextHop.hello, source="RFC 5321 §4.1.1.1", example='"mail.example.org"')
+    retry_first_s: Seconds | None = of(route.NextHop.retry_first_s, example='"10m"')
+    retry_max_s: Seconds | None = of(route.NextHop.retry_max_s, example='"1h"')
+    lifetime_s: Seconds | None = of(route.NextHop.lifetime_s, source="RFC 5321 §4.5.4.1", example='"1d"')
+    lifetime_dsn_s: Seconds | None = of(route.NextHop.lifetime_dsn_s, example='"1d"')
+    delay_notice_s: Seconds | None = of(route.NextHop.delay_notice_s, example='"1h"')
     tls: TlsDemand = of(route.NextHop.tls, source="RFC 3207, RFC 7435, RFC 8314 §3.3", example='"verify"', word=True)
     username: str = setting("", "The account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"example"')
     password: str = setting("", "The password of the account. `password_file` is the better place for it.", secret=True)

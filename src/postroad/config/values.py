@@ -24,6 +24,7 @@ from postroad.mail import wishes
 from postroad.mail.address import canonical_domain
 from postroad.maps.field_patterns import wrong_addition, wrong_change, wrong_removal
 from postroad.protocol.grammar import parse_mailbox
+from postroad.route import transport
 from postroad.world.dns import parse_server
 from postroad.world.problem import Problem
 
@@ -274,6 +275,26 @@ _SERVER_REMEDY: Final = (
 )
 
 
+_FIELD: Final = re.compile(r"[!-9;-~]{1,77}")  # RFC 5322 §3.6.8, and no longer than a line
+
+
+def field_pattern(written: Any) -> str:
+    """The name of a header field, perhaps with its value: ``X-Campaign``, ``Precedence: bulk``."""
+    name, colon, value = written.partition(":") if isinstance(written, str) else ("", "", "")
+    if _FIELD.fullmatch(name.strip()) and (value.strip() or not colon) and value.isprintable():
+        return f"{name.strip()}: {value.strip()}" if colon else name.strip()
+    raise wrong(f"{written!r} is not a header field", 'Write "X-Campaign", or with a value "Precedence: bulk"')
+
+
+def action(written: Any) -> str:
+    """What becomes of mail that is not to be sent, in the words of a transport map; "" if it is sent."""
+    if isinstance(written, str) and (not written or transport.action(written) is not None):
+        return written.strip()
+    raise wrong(
+        f"{written!r} is none of the actions", 'Write "hold:TEXT", "error:5.7.1 TEXT", "retry:4.7.1 TEXT" or "discard:"'
+    )
+
+
 def mailbox(written: Any) -> str:
     """A mailbox in its wire form; "" for none."""
     if written == "":
@@ -452,6 +473,12 @@ ServerEntry = Annotated[
     ValueKind(
         "server", '`"a.example"`, `"[a.example]:587"`, `{ host = "a.example", priority = 10, weight = 5 }`'
     ),
+]
+FieldPattern = Annotated[
+    str, BeforeValidator(field_pattern), ValueKind("header field", '`"X-Campaign"`, `"Precedence: bulk"`')
+]
+Action = Annotated[
+    str, BeforeValidator(action), ValueKind("action", '`"hold:TEXT"`, `"error:5.7.1 TEXT"`, `"retry:…"`, `"discard:"`')
 ]
 Network = Annotated[str, BeforeValidator(network), _NET]
 ListeningAddress = Annotated[

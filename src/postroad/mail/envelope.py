@@ -48,7 +48,8 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     `given`: the mailbox as the client named it if an alias or rewriting changed it, else None.
     `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
     `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time
-    the queue takes it up (`mail.routing`).
+    the queue takes it up (`mail.routing`). `released`: an operator lets it go on although its route holds it; only in
+    questions about the route, never stored.
     """
 
     address: Address
@@ -57,6 +58,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     given: Address | None = None
     parameters: tuple[tuple[str, str], ...] = ()
     destination: Destination | None = None
+    released: bool = False
 
     @property
     def name(self) -> str:
@@ -140,6 +142,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     `prefix`: the fields that we added on top of content that is in a file (Received first), made after the verdict; the
     file has only what the client sent. Content in memory has these fields in front already, and its `prefix` is b"".
     Read envelope and content together, by `store.content`. Messages of older versions have no prefix.
+    `classes`: what the message says of itself, as far as routing asked for it when it was accepted (`mail.classes`).
     """
 
     id: int
@@ -157,3 +160,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     parent: int = 0
     long_lines: bool = False
     prefix: bytes = b""
+    classes: tuple[str, ...] = ()

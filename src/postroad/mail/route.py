@@ -170,6 +170,17 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 ANY_ORIGIN: Final = Origin()
 
 
+class Retry(msgspec.Struct, frozen=True, array_like=True):
+    """When mail of a destination is tried again, and for how long, as far as it differs from the queue's own settings,
+    whose names these are. None: as there."""
+
+    retry_first_s: float | None = None
+    retry_max_s: float | None = None
+    lifetime_s: float | None = None
+    lifetime_dsn_s: float | None = None
+    delay_notice_s: float | None = None
+
+
 class Destination(msgspec.Struct, frozen=True, array_like=True):
     """One destination. `key` names it for people and for limits; two destinations with one key are the same.
 
@@ -189,7 +200,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     key names them all, as ``[a.example]:25,[b.example]:25``. `fallbacks`: servers for mail that can be brought to none
     of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of
     a mailbox, as it stands there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then
-    `domain` is the name by which the porter knows from where it comes.
+    `domain` is the name by which the porter knows from where it comes. `retry`: when it is tried again,
+    None: as all mail.
     """
 
     key: str
@@ -212,6 +224,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     fallbacks: tuple[Fallback, ...] = ()
     origin: Origin = ANY_ORIGIN
     outlet: str = ""
+    retry: Retry | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -32,8 +32,8 @@ class DestinationOf(Protocol):
       and the size that the client declared). The recipient need not be one of the envelope's.
     - **The answer at once**, if it can be had without waiting: a Destination; an Attempt that has failed, if there will
       never be one; one that has delivered, if its mail is to be thrown away; or one that is deferred (`not_now`): the
-      recipient stays in the queue and is asked about again as for any deferral. Two destinations with equal keys are
-      equal.
+      recipient stays in the queue and is asked about again as for any deferral; or one that holds it (`held`). Two
+      destinations with equal keys are equal.
     - **The answer later**: an Awaitable of such an answer. Nothing begins before it is awaited. Who asks awaits it
       once, on the loop, or gives it to `let_go`. It may be cancelled. The queue waits for a limited number at a time,
       and for each for a limited time; then the answer counts as `not_now`.
@@ -50,6 +50,19 @@ class DestinationOf(Protocol):
 def not_now(text: str) -> Attempt:
     """The destination cannot be found now: the recipient waits and is tried again. `text` says why, for people."""
     return Attempt(Outcome.DEFERRED, Reach.RECIPIENT, "4.3.0", text, transport="")
+
+
+HOLD: Final = "hold"  # the transport of such an answer, and the destination of what is held: until it is released
+
+
+def held(text: str) -> Attempt:
+    """The recipient's mail is to be held. It is asked about again when it was released (`Recipient.released`); the
+    answer is then another one."""
+    return Attempt(Outcome.DEFERRED, Reach.RECIPIENT, "4.3.2", text, transport=HOLD)
+
+
+def is_held(answer: object) -> bool:
+    return isinstance(answer, Attempt) and answer.transport == HOLD
 
 
 def let_go(answer: Awaitable[Found]) -> None:

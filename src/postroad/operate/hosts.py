@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from postroad.mail.account import canonical_account
-from postroad.mail.address import is_ip_address
+from postroad.mail.address import Address, is_ip_address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
@@ -26,9 +26,10 @@ from postroad.maps.maps import Maps, make
 from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
+from postroad.route.choosing import NOBODYS
 from postroad.route.domain_maps import SettledRoute, mapped_domains
 from postroad.route.domains import OwnNames
-from postroad.route.table import NO_SENDER, RoutingTable
+from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
@@ -70,24 +71,41 @@ class WayFacts(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-def ways(settings: Settings, written: Sequence[str], sender: str | None = None, account: str = "") -> list[WayFacts]:
-    """For these addresses or domains, asked now. `sender`: of the mail, "" for the null reverse-path, None for one that
-    no next hop names; `account`: as which its client has authenticated."""
+class AskedMail(msgspec.Struct, frozen=True):
+    """What is said of the mail. `sender`: "" for the null reverse-path, None for one that no next hop names; `account`:
+    as which its client has authenticated. The rest as of its envelope."""
+
+    sender: str | None = None
+    account: str = ""
+    size: int = 0
+    listener: str = ""
+    priority: int = 0
+    classes: tuple[str, ...] = ()
+
+    def envelope(self, reverse_path: Address | None) -> Envelope:
+        asked_for = (("MT-PRIORITY", str(self.priority)),) if self.priority else ()
+        peer = Peer(identity=canonical_account(self.account), listener=self.listener)
+        return Envelope(0, reverse_path, (), self.size, 0, peer, parameters=asked_for, classes=self.classes)
+
+
+_ANY_MAIL: Final = AskedMail()
+
+
+def ways(settings: Settings, written: Sequence[str], asked: AskedMail = _ANY_MAIL) -> list[WayFacts]:
+    """For these addresses or domains, asked now."""
     from postroad.config import options
 
     async def ask() -> list[WayFacts]:
         resolver = DnsResolver(options.dns_options(settings), SystemClock(), random.SystemRandom())
         try:
-            return [await way(settings, each, resolver, sender, account) for each in written]
+            return [await way(settings, each, resolver, asked) for each in written]
         finally:
             resolver.close()
 
     return asyncio.run(ask())
 
 
-async def way(
-    settings: Settings, written: str, resolver: Resolver, sender: str | None = None, account: str = ""
-) -> WayFacts:
+async def way(settings: Settings, written: str, resolver: Resolver, asked: AskedMail = _ANY_MAIL) -> WayFacts:
     """For one address, or one domain."""
     from postroad.config import options
 
@@ -95,10 +113,11 @@ async def way(
     if address is None:
         return WayFacts(written, problem="this is neither a mail address nor a domain")
     ourselves = options.own_names(settings)
-    reverse_path = NO_SENDER if sender is None else parse_mailbox(sender) if sender else None
+    sender = asked.sender
+    reverse_path = NOBODYS.sender if sender is None else parse_mailbox(sender) if sender else None
     if sender and reverse_path is None:
         return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
-    envelope = Envelope(0, reverse_path, (), 0, 0, Peer(identity=canonical_account(account)))
+    envelope = asked.envelope(reverse_path)
     destination = await _destination(settings, ourselves, envelope, Recipient(address))
     if isinstance(destination, Attempt):
         return WayFacts(written, problem=destination.text)

@@ -206,7 +206,7 @@ def _recipient_line(
         row.text,
         row.remote,
         _held_up(envelope, row, now_us, paces),
-        routes.get(question(envelope, row.index).key, ""),
+        routes.get(question(envelope, row).key, ""),
     )
 
 
@@ -261,7 +261,7 @@ def route_of_oldest(backlog: Backlog, oldest: Loaded | None, routes: Routes) -> 
         return ""
     for row in oldest.waiting:
         if row.destination == backlog.destination:
-            return changed(row.destination, routes.get(question(oldest.envelope, row.index).key, ""))
+            return changed(row.destination, routes.get(question(oldest.envelope, row).key, ""))
     return ""
 
 
@@ -317,7 +317,7 @@ def _grouped(
         doing = _doing(_at_it(loaded.envelope, row, now_us, paces), loaded)
         name = recipients[row.index].name
         reason = f"waits for: {waits_for}" if waits_for else doing[0] if doing else row.text
-        now = "" if doing else changed(row.destination, routes.get(question(loaded.envelope, row.index).key, ""))
+        now = "" if doing else changed(row.destination, routes.get(question(loaded.envelope, row).key, ""))
         reason += f"; goes to {now} now, not to {row.destination}" if now else ""
         groups.setdefault((str(row.attempts), "" if waits_for else due, reason), []).append(name)
     return [(_some(names), *facts) for facts, names in groups.items()]
@@ -409,7 +409,7 @@ def _recipient_lines(
     lines.append(f"      to {clean(row.destination) or NOT_ROUTED}, attempts {row.attempts}")
     if row.last_us:
         lines[-1] += f", the last {when(row.last_us, now_us)}"
-    if now := changed(row.destination, routes.get(question(loaded.envelope, index).key, "")):
+    if now := changed(row.destination, routes.get(question(loaded.envelope, row).key, "")):
         lines.append(f"      with the settings as they are now, the next attempt goes to {clean(now)}")
     paced = _at_it(loaded.envelope, row, now_us, paces)
     if waits_for := _held_up(loaded.envelope, row, now_us, paces):

@@ -481,7 +481,7 @@ def _plan(
             case OperatorAction.HOLD:
                 plan.waiting.append(_held(row, request.text))
             case OperatorAction.RELEASE:
-                plan.waiting.append(msgspec.structs.replace(row, held=False, due_us=now_us))
+                plan.waiting.append(msgspec.structs.replace(row, held=False, due_us=now_us, released=True))
             case OperatorAction.REMOVE:
                 plan.ended.append(row.index)
             case OperatorAction.FAIL:

@@ -53,16 +53,25 @@ class ReloadRequest(_Command, frozen=True, tag="reload"):
 
 class RouteQuestion(msgspec.Struct, frozen=True):
     """A recipient, and the reverse-path and the account of its message, because its way may depend on them. `sender`
-    "" is the null reverse-path, `account` "" is none."""
+    "" is the null reverse-path, `account` "" is none. `size`, `listener`, `priority` and `classes`: as of the envelope.
+    `released`: whether an operator has released its mail, so that it is not held. `whole`: whether all this is known;
+    if not, there is no answer if the settings look at it."""
 
     recipient: str
     sender: str = ""
     account: str = ""
+    size: int = 0
+    listener: str = ""
+    priority: int = 0
+    classes: tuple[str, ...] = ()
+    released: bool = False
+    whole: bool = True
 
     @property
     def key(self) -> str:
         """Its name in the answer."""
-        return "\n".join((self.recipient, self.sender, self.account))
+        what = (str(self.size), self.listener, str(self.priority), *self.classes, str(self.released))
+        return "\n".join((self.recipient, self.sender, self.account, *what))
 
 
 class RoutesRequest(_Command, frozen=True, tag="routes"):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from postroad.config.routing import NextHopSection
     from postroad.config.settings import Settings
     from postroad.mail.address import Address
     from postroad.mail.envelope import Envelope
+    from postroad.mail.routing import Found
     from postroad.operate.requests import RouteQuestion
-    from postroad.store.values import Loaded
+    from postroad.store.values import Loaded, Waiting
 
 QUESTIONS_MAX: Final = 5_000  # distinct ones that are asked for one list
 
@@ -26,17 +28,22 @@ Routes = Mapping[str, str]
 NO_ROUTES: Final[Routes] = {}
 
 
-def question(envelope: Envelope, index: int) -> RouteQuestion:
-    """Where would mail for this recipient go?"""
+def question(envelope: Envelope, row: Waiting) -> RouteQuestion:
+    """Where would the mail of this row go?"""
+    from postroad.mail import wishes
     from postroad.operate.requests import RouteQuestion
 
     sender = str(envelope.reverse_path or "")
-    return RouteQuestion(str(envelope.recipients[index].address), sender, envelope.peer.identity)
+    peer, priority = envelope.peer, wishes.priority(envelope.parameters)
+    return RouteQuestion(
+        str(envelope.recipients[row.index].address), sender, peer.identity, envelope.size, peer.listener, priority,
+        envelope.classes, row.released,
+    )  # fmt: skip
 
 
 def questions(found: Iterable[Loaded]) -> Iterator[RouteQuestion]:
     """About the recipients of these messages that wait."""
-    return (question(each.envelope, row.index) for each in found for row in each.waiting)
+    return (question(each.envelope, row) for each in found for row in each.waiting)
 
 
 def routes(state_dir: Path, settings: Callable[[], Settings | None], asked: Iterable[RouteQuestion]) -> Routes:
@@ -60,22 +67,39 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
     where maps would have to be asked."""
     from postroad.config import options
     from postroad.mail.envelope import Envelope, Peer, Recipient
-    from postroad.mail.route import Destination
     from postroad.route.table import RoutingTable
 
     if settings.routing.transport_maps or _has_domain_maps(settings):  # `postroad route` asks them, and waits
         return {}
     table = RoutingTable(options.routing_options(settings), options.own_names(settings))
     found: dict[str, str] = {}
+    whole_only = any(map(_looks_inside, settings.next_hop))
     for each in asked:
+        if whole_only and not each.whole:
+            continue
         sender = _address(each.sender) if each.sender else None
-        envelope = Envelope(0, sender, (), 0, 0, Peer(identity=each.account))
-        way = table.route(envelope, Recipient(_address(each.recipient)))
-        found[each.key] = way.key if isinstance(way, Destination) else f"({way.text})"
+        asked_for = (("MT-PRIORITY", str(each.priority)),) if each.priority else ()
+        peer = Peer(identity=each.account, listener=each.listener)
+        envelope = Envelope(0, sender, (), each.size, 0, peer, parameters=asked_for, classes=each.classes)
+        way = table.route(envelope, Recipient(_address(each.recipient), released=each.released))
+        found[each.key] = _told(way)
     for written in addresses:
         way = table.destination(_address(written))
-        found[written] = way.key if isinstance(way, Destination) else f"({way.text})"
+        found[written] = _told(way)
     return found
+
+
+def _told(way: Found) -> str:
+    from postroad.mail.route import Destination
+    from postroad.mail.routing import HOLD, is_held
+
+    return way.key if isinstance(way, Destination) else HOLD if is_held(way) else f"({way.text})"
+
+
+def _looks_inside(hop: NextHopSection) -> bool:
+    """Whether a table looks at what only the spool knows of a message."""
+    numbers = hop.priority_min is not None or hop.priority_max is not None
+    return numbers or bool(hop.classes or hop.fields) or hop.action.startswith("hold:")
 
 
 def _has_domain_maps(settings: Settings) -> bool:

@@ -383,13 +383,14 @@ class Carrying:
         if attempt.outcome is _FAILED:
             self._postpone(lane, attempt, 0)
         else:
-            self._postpone(lane, attempt, self.troubles.failed(lane.destination.key, attempt).until_us)
+            options = self._settling.options_for(lane.destination.retry)
+            self._postpone(lane, attempt, self.troubles.failed(lane.destination.key, attempt, options).until_us)
 
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
         """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
         for item in lane.ready.clear():
             results = [(index, attempt) for index in item.indexes]
-            self._settling.finish(item.mail, results, lane.destination.key, until_us)
+            self._settling.finish(item.mail, results, lane.destination.key, until_us, lane.destination.retry)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
@@ -530,7 +531,7 @@ class Carrying:
             self._tell_fared(lane, slot, attempts[0])
         self._next(slot, usable)
         if results:
-            self._settling.finish(item.mail, results, lane.destination.key)
+            self._settling.finish(item.mail, results, lane.destination.key, 0, lane.destination.retry)
         if len(lane.ready):
             self.pump(lane)
         if self._stopping:

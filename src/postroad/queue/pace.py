@@ -18,7 +18,7 @@ Pure. Not here: the counting, which hosts serve a domain (`route.mx`, handed in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
@@ -161,9 +161,14 @@ class Patterns(Generic[_T]):
 
 
 class PaceTable:
-    """The rules of one configuration. `most`, `start`, `recipients_max`: if no rule says otherwise."""
+    """The rules of one configuration. `most`, `start`, `recipients_max`: if no rule says otherwise. `here`: limits of
+    our own domains, by the destination's key."""
 
-    def __init__(self, rules: Sequence[PaceRule], *, most: int, start: int, recipients_max: int) -> None:
+    def __init__(
+        self, rules: Sequence[PaceRule], *, most: int, start: int, recipients_max: int,
+        here: Mapping[str, PaceRule] | None = None,
+    ) -> None:
+        self._here = here or {}
         self._most, self._start, self._recipients_max = most, start, recipients_max
         self._domains = Patterns((name, rule) for rule in rules if not rule.provider for name in rule.domain)
         self._domain_groups = Patterns(
@@ -178,7 +183,7 @@ class PaceTable:
         )
         self._providers = {rule.provider: rule for rule in rules if rule.provider not in ("", AUTOMATIC)}
         self._by_host = bool(self._hosts or self._host_groups or self._sets)
-        self._plain = not rules
+        self._plain = not rules and not self._here
 
     def needs_hosts(self, destination: Destination) -> bool:
         """Whether it must be known which hosts serve this destination, to tell its pace."""
@@ -222,6 +227,8 @@ class PaceTable:
         """By the destination's key, which is the recipients' domain if mail goes by MX, and ends with it behind a
         next hop (`Destination.apart`). Rules are for remotes. Mail that demands more of the way than other mail counts
         by itself, within the same limits."""
+        if key in self._here:
+            return self._here[key]
         return None if key.startswith(_LOCAL) else self._domains.find(domain_of(key))
 
     def _set_of(self, hosts: Sequence[str]) -> PaceRule | None:
@@ -250,4 +257,4 @@ class PaceTable:
         return ScopeLimits(most, min(start, most), rule.rate if rule is not None else None)
 
 
-_LOCAL: Final = ("lmtp:", "maildir:", "program:")
+_LOCAL: Final = ("lmtp:", "maildir:", "mbox:", "program:", "http:")

@@ -32,11 +32,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Iterable, Sequence
 
+import msgspec
+
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt
 from postroad.mail.job import Outbound
 from postroad.mail.route import Destination
-from postroad.mail.routing import NOT_KNOWN, Answer, DestinationOf, Found, key_of, let_go
+from postroad.mail.routing import HOLD, NOT_KNOWN, Answer, DestinationOf, Found, key_of, let_go
 from postroad.queue.awaiting import Awaiting
 from postroad.queue.capacity import Capacity
 from postroad.queue.carrying import Carrying, Permits
@@ -148,7 +150,11 @@ class Queue:
             return
         item = lane.ready.first()
         envelope = item.mail.envelope
-        found = self.destination_of(envelope, envelope.recipients[item.indexes[0]])
+        index = item.indexes[0]
+        recipient = envelope.recipients[index]
+        if item.mail.states and index in item.mail.states and item.mail.states[index].released:
+            recipient = msgspec.structs.replace(recipient, released=True)
+        found = self.destination_of(envelope, recipient)
         if isinstance(found, Destination) and found.key == lane.destination.key:
             lane.destination = found
         elif not isinstance(found, Destination | Attempt):
@@ -205,13 +211,14 @@ class Queue:
         groups: dict[str, list[int]] = {}
         destinations: dict[str, Destination] = {}
         failures: list[tuple[int, Attempt]] = []
+        held: list[tuple[int, Attempt]] = []
         pending: list[tuple[int, Awaitable[Found]]] = []
         for index, answer in answers:
             if isinstance(answer, Destination):
                 destinations[answer.key] = answer
                 groups.setdefault(answer.key, []).append(index)
             elif isinstance(answer, Attempt):
-                failures.append((index, answer))
+                (held if answer.transport == HOLD else failures).append((index, answer))
             else:
                 pending.append((index, answer))
         for destination_key, group in groups.items():
@@ -220,8 +227,27 @@ class Queue:
             self._carrying.pump(lane)
         if failures:
             self._settling.finish(mail, failures, NOT_KNOWN)
+        if held:
+            self._hold(mail, held)
         if pending:
             self._await(mail, pending)
+
+    def _hold(self, mail: QueuedMessage, held: Sequence[tuple[int, Attempt]]) -> None:
+        """Routes that hold mail. Of what an operator has released they are asked once more, without their holds."""
+        envelope, states = mail.envelope, mail.states or {}
+        released = [index for index, _ in held if index in states and states[index].released]
+        kept = [each for each in held if each[0] not in released]
+        if kept:
+            self._settling.hold(mail, kept)
+        if released:
+            recipients = envelope.recipients
+            self._send_out(
+                mail,
+                [
+                    (index, self.destination_of(envelope, msgspec.structs.replace(recipients[index], released=True)))
+                    for index in released
+                ],
+            )
 
     def _await(self, mail: QueuedMessage, pending: Sequence[tuple[int, Awaitable[Found]]]) -> None:
         """Destinations that have to be waited for. If too many are, the spool keeps the recipients in the meantime."""

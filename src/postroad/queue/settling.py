@@ -27,8 +27,10 @@ import msgspec
 from postroad.mail import wishes
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Notify
-from postroad.mail.event import Attempted, Event, Noted
+from postroad.mail.event import Attempted, Event, Held, Noted
 from postroad.mail.message import Content
+from postroad.mail.route import Retry
+from postroad.mail.routing import HOLD
 from postroad.mail.seldom import Seldom
 from postroad.queue import schedule
 from postroad.queue.lane import QueuedMessage
@@ -74,12 +76,31 @@ class Settling:
         self._on_committed = on_committed
         self._seldom = Seldom(clock.now_us)
         self._under_way: dict[int, list[Settlement]] = {}  # id → settlements that wait for the one under way
+        self._of_retry: dict[Retry, QueueOptions] = {}  # those that the settings name
         self._stopping = False
         self.unsettled = 0  # outcomes whose commit has not come
 
     def take(self, options: QueueOptions) -> None:
         """Settings."""
         self.options = options
+        self._of_retry.clear()
+
+    def options_for(self, retry: Retry | None) -> QueueOptions:
+        """The settings of mail for a destination with these pauses and lifetimes."""
+        if retry is None:
+            return self.options
+        found = self._of_retry.get(retry)
+        if found is None:
+            said = {name: value for name, value in msgspec.structs.asdict(retry).items() if value is not None}
+            found = msgspec.structs.replace(self.options, **said)
+            longest_s = found.retry_max_s
+            if retry.retry_max_s is not None:  # the back-off of the destination does not exceed it
+                found = msgspec.structs.replace(
+                    found, backoff_first_s=min(found.backoff_first_s, longest_s),
+                    backoff_max_s=min(found.backoff_max_s, longest_s),
+                )
+            self._of_retry[retry] = found
+        return found
 
     def is_under_way(self, number: int) -> bool:
         """Whether a settlement of the message waits for its commit."""
@@ -94,19 +115,22 @@ class Settling:
     # -- what became of recipients -----------------------------------------------------------------------------------
 
     def finish(
-        self, mail: QueuedMessage, results: Outcomes, destination_key: str, not_before_us: int = 0
+        self, mail: QueuedMessage, results: Outcomes, destination_key: str, not_before_us: int = 0,
+        retry: Retry | None = None,
     ) -> None:
-        """Turn outcomes of one destination into one settlement; failures may wait for others of their message."""
+        """Turn outcomes of one destination into one settlement; failures may wait for others of their message. `retry`:
+        the destination's."""
         if len(results) == 1 and results[0][1].outcome in ENDS:
             index, attempt = results[0]
             if not _is_wanted(mail.envelope, index, attempt):  # so end nearly all recipients: nobody is to be told
                 self._settle_end(mail, index, attempt, destination_key)
                 return
-        if len(mail.active) > len(results) and not self._stopping and self.options.gather_s > 0:
-            results = self._gather(mail, results, destination_key)
+        options = self.options_for(retry)
+        if len(mail.active) > len(results) and not self._stopping and options.gather_s > 0:
+            results = self._gather(mail, results, destination_key, options)
         if results:
             destination_keys = dict.fromkeys((index for index, _ in results), destination_key)
-            self._finish_now(mail, results, destination_keys, not_before_us)
+            self._finish_now(mail, results, destination_keys, not_before_us, options)
 
     def _settle_end(self, mail: QueuedMessage, index: int, attempt: Attempt, destination_key: str) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
@@ -114,20 +138,23 @@ class Settling:
         attempted = Attempted(now_us, envelope.id, names, destination_key, attempt, _attempts(mail, index), 0)
         self.settle(mail, Settlement(envelope.id, (index,), (), (), (attempted,)), (index,))
 
-    def _gather(self, mail: QueuedMessage, results: Outcomes, destination_key: str) -> Outcomes:
+    def _gather(
+        self, mail: QueuedMessage, results: Outcomes, destination_key: str, options: QueueOptions
+    ) -> Outcomes:
         """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
         to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
         tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
-        late = self._clock.now_us() >= schedule.expires_us(self.options, mail.envelope)
+        now_us = self._clock.now_us()
+        late = now_us >= schedule.expires_us(options, mail.envelope)
         failed = [
-            (index, attempt)
+            (index, attempt if attempt.outcome is _FAILED else _expired(attempt, mail.envelope, now_us))
             for index, attempt in results
             if attempt.outcome is _FAILED or (late and attempt.outcome is _DEFERRED)
         ]
         if not failed:
             return results
         if not mail.failing:
-            self._loop.call_later(self.options.gather_s, self.tell_failures, mail)
+            self._loop.call_later(options.gather_s, self.tell_failures, mail)
         mail.failing += [(index, attempt, destination_key) for index, attempt in failed]
         if len(mail.failing) == len(mail.active):
             self.tell_failures(mail)
@@ -139,19 +166,20 @@ class Settling:
         failing, mail.failing = mail.failing, []
         if failing:
             results = [(index, attempt) for index, attempt, _ in failing]
-            self._finish_now(mail, results, {index: destination_key for index, _, destination_key in failing}, 0)
+            destination_keys = {index: destination_key for index, _, destination_key in failing}
+            self._finish_now(mail, results, destination_keys, 0, self.options)
 
     def _finish_now(
-        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, options: QueueOptions
     ) -> None:
         """If a DSN needs the content and it is not in memory, it is read first."""
-        if mail.content is None and self._needs_content(mail, results):
+        if mail.content is None and self._needs_content(mail, results, options):
             self.unsettled += 1
             self._spool.content(
-                mail.envelope.id, partial(self._finish_with, mail, results, destination_keys, not_before_us)
+                mail.envelope.id, partial(self._finish_with, mail, results, destination_keys, not_before_us, options)
             )
         else:
-            self._settle_results(mail, results, destination_keys, not_before_us, mail.content or b"")
+            self._settle_results(mail, results, destination_keys, not_before_us, options, mail.content or b"")
 
     def _finish_with(
         self,
@@ -159,14 +187,17 @@ class Settling:
         results: Outcomes,
         destination_keys: Keys,
         not_before_us: int,
+        options: QueueOptions,
         content: Content | None,
     ) -> None:
         self.unsettled -= 1
-        self._settle_results(mail, results, destination_keys, not_before_us, content if content is not None else b"")
+        self._settle_results(
+            mail, results, destination_keys, not_before_us, options, content if content is not None else b""
+        )
 
-    def _needs_content(self, mail: QueuedMessage, results: Outcomes) -> bool:
+    def _needs_content(self, mail: QueuedMessage, results: Outcomes, options: QueueOptions) -> bool:
         envelope, now_us = mail.envelope, self._clock.now_us()
-        late = self._late(envelope, now_us)
+        late = _may_report(options, envelope, now_us)
         return any(
             attempt.outcome is _FAILED
             or (attempt.outcome is _DEFERRED and late)
@@ -174,16 +205,12 @@ class Settling:
             for index, attempt in results
         )
 
-    def _late(self, envelope: Envelope, now_us: int) -> bool:
-        """Whether a deferral now may bring a DSN."""
-        notice_us = schedule.delay_due_us(self.options, envelope)
-        return now_us >= schedule.expires_us(self.options, envelope) or (0 < notice_us <= now_us)
-
     def _settle_results(
-        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, content: Content
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int,
+        options: QueueOptions, content: Content,
     ) -> None:
         envelope, now_us = mail.envelope, self._clock.now_us()
-        found = self._judge(mail, results, destination_keys, not_before_us, now_us)
+        found = self._judge(mail, results, destination_keys, not_before_us, options, now_us)
         events: list[Event] = [
             Attempted(now_us, envelope.id, tuple(names), destination_key, attempt, attempts, due_us)
             for (attempt, attempts, due_us, destination_key), names in found.groups.items()
@@ -200,7 +227,7 @@ class Settling:
                 accepted, reported = made
                 events.extend(reported)
         if found.delayed:
-            until_us = schedule.expires_us(self.options, envelope)
+            until_us = schedule.expires_us(options, envelope)
             made = self._reported(mail, found.delayed, delayed=True, content=content, until_us=until_us)
             if made is not None:
                 accepted += made[0]
@@ -211,10 +238,11 @@ class Settling:
         )
 
     def _judge(
-        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, now_us: int
+        self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int,
+        options: QueueOptions, now_us: int,
     ) -> _Judged:
         """Which recipients have ended, when the others are due, who is to be told."""
-        envelope, options = mail.envelope, self.options
+        envelope = mail.envelope
         found = _Judged()
         expires_us = schedule.expires_us(options, envelope)
         notice_us = schedule.delay_due_us(options, envelope)
@@ -256,6 +284,7 @@ class Settling:
                         text=attempt.reason,
                         remote=attempt.remote_name,
                         last_us=now_us,
+                        released=state is not None and state.released,
                     )
                 )
             found.groups.setdefault((attempt, attempts, due_us, destination_key), []).append(recipient.name)
@@ -291,9 +320,26 @@ class Settling:
                     status=attempt.status,
                     text=text,
                     last_us=now_us,
+                    released=bool(mail.states and index in mail.states and mail.states[index].released),
                 )
             )
         return rows
+
+    def hold(self, mail: QueuedMessage, held: Outcomes) -> None:
+        """Recipients whose route says that their mail is held, with why."""
+        envelope, now_us, states = mail.envelope, self._clock.now_us(), mail.states or {}
+        rows, names_of = [], dict[str, list[str]]()
+        for index, attempt in held:
+            state = states.get(index) or Waiting(index, now_us, HOLD)
+            rows.append(
+                msgspec.structs.replace(
+                    state, destination=HOLD, held=True, status="", text=attempt.text, remote="", last_us=now_us
+                )
+            )
+            names_of.setdefault(attempt.text, []).append(str(envelope.recipients[index].address))
+        events = tuple(Held(now_us, envelope.id, tuple(names), "", text) for text, names in names_of.items())
+        indexes = tuple(index for index, _ in held)
+        self.settle(mail, Settlement(envelope.id, waiting=tuple(rows), events=events), indexes)
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
@@ -398,6 +444,12 @@ def _is_wanted(envelope: Envelope, index: int, attempt: Attempt) -> bool:
     return (recipient.notify is not _UNSET and bool(recipient.notify & Notify.SUCCESS)) or (
         bool(envelope.parameters) and wishes.traces_relay(envelope, recipient, attempt)
     )
+
+
+def _may_report(options: QueueOptions, envelope: Envelope, now_us: int) -> bool:
+    """Whether a deferral now may bring a DSN."""
+    notice_us = schedule.delay_due_us(options, envelope)
+    return now_us >= schedule.expires_us(options, envelope) or (0 < notice_us <= now_us)
 
 
 def _late(attempt: Attempt, envelope: Envelope) -> Attempt:

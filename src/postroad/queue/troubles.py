@@ -47,14 +47,14 @@ class Troubles:
         ahead_us = trouble.until_us - self._clock.now_us()
         return 0 < ahead_us <= self._options().backoff_max_s * 2_000_000
 
-    def failed(self, destination_key: str, attempt: Attempt) -> Trouble:
-        """The destination could not be reached: its trouble from here on. One failure while it is left alone already,
-        by a connection that was begun before, is no further one."""
+    def failed(self, destination_key: str, attempt: Attempt, options: QueueOptions) -> Trouble:
+        """The destination could not be reached: its trouble from here on, by these settings. One failure while it is
+        left alone already, by a connection that was begun before, is no further one."""
         trouble = self._known.get(destination_key)
         if trouble is None or not self.is_left_alone(trouble):
             now_us = self._clock.now_us()
             failures = trouble.failures + 1 if trouble is not None else 1
-            until_us = now_us + int(schedule.backoff_s(self._options(), failures, self._random) * 1_000_000)
+            until_us = now_us + int(schedule.backoff_s(options, failures, self._random) * 1_000_000)
             trouble = Trouble(failures, until_us, attempt)
             self._remember(destination_key, trouble, now_us)
         return trouble

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail import identifier, wishes
+from postroad.mail import classes, identifier, wishes
 from postroad.mail.envelope import Notify
 from postroad.mail.event import Event, Held, Noted, Rewritten
 from postroad.mail.message import Content, ContentFile
@@ -80,6 +80,8 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     envelope = drafts.envelope(
         draft, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.knowing.owns
     )
+    if setup.options.classes:
+        envelope = msgspec.structs.replace(envelope, classes=classes.found(draft.head, setup.options.classes))
     events: tuple[Event, ...] = (drafts.accepted(envelope, draft.started_us), *expanded)
     if draft.changes is not None and draft.changes.events:
         events += _stamped(draft.changes.events, now_us)

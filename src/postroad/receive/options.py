@@ -342,6 +342,7 @@ class ReceiveOptions(msgspec.Struct, frozen=True):
     """
 
     hostname: str = "localhost"
+    classes: tuple[str, ...] = ()  # what is kept of the header section for routing (`mail.classes`)
     default_domain: Annotated[
         str,
         Meta(

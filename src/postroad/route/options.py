@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address
-from postroad.mail.route import HttpFormat, Origin, OwnAddress, SetServer, TlsDemand, Transport
+from postroad.mail.route import HttpFormat, Origin, OwnAddress, Retry, SetServer, TlsDemand, Transport
 from postroad.route.batv import Batv
 
 ANY: Final = "any"  # in `recipients`: every local-part
@@ -20,6 +20,44 @@ class OverQuota(enum.Enum):
 
     DEFER = "defer"
     FAIL = "fail"
+
+
+MailClass = Literal["report", "automatic", "bulk"]
+
+# The pauses and lifetimes of a table, as far as they differ from those under `[queue]`.
+FirstPause = Annotated[
+    float | None, Meta(ge=1, description="The pause after the first attempt. Unset: as set under `[queue]`.")
+]
+LongestPause = Annotated[
+    float | None,
+    Meta(
+        ge=1,
+        description="The longest pause between two attempts; also the longest time for which the node leaves these "
+        "servers alone if none of them can be used. Unset: as set under `[queue]`.",
+    ),
+]
+Lifetime = Annotated[
+    float | None, Meta(ge=0, description="How long the node tries to deliver this mail. Unset: as set under `[queue]`.")
+]
+LifetimeOfReports = Annotated[
+    float | None, Meta(ge=0, description="The same for mail without a return address. Unset: as set under `[queue]`.")
+]
+DelayNotice = Annotated[
+    float | None,
+    Meta(
+        ge=0,
+        description="How long a message must be delayed until the sender is told. 0: never. Unset: as set under "
+        "`[queue]`.",
+    ),
+]
+
+
+def retry_of(table: LocalDomain | NextHop) -> Retry | None:
+    """When mail of a table is tried again, None if the table says nothing of that."""
+    found = Retry(
+        table.retry_first_s, table.retry_max_s, table.lifetime_s, table.lifetime_dsn_s, table.delay_notice_s
+    )
+    return None if found == Retry() else found
 
 
 class LocalDomain(msgspec.Struct, frozen=True):
@@ -212,6 +250,26 @@ class LocalDomain(msgspec.Struct, frozen=True):
     ] = ()
     aliases_only: bool = False  # no mailboxes
     table: str = ""  # for a domain of `domain_maps`: the name of this table
+    retry_first_s: FirstPause = None
+    retry_max_s: LongestPause = None
+    lifetime_s: Lifetime = None
+    lifetime_dsn_s: LifetimeOfReports = None
+    delay_notice_s: DelayNotice = None
+    connections_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="LMTP, program, HTTP: the most deliveries at a time. 0: as `queue.concurrency` says.",
+        ),
+    ] = 0
+    recipients_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="LMTP, HTTP: the most recipients of a message in one delivery. 0: as "
+            "`queue.recipients_per_job_max` says.",
+        ),
+    ] = 0
 
 
 def table_name(maps: tuple[str, ...]) -> str:
@@ -428,6 +486,67 @@ class NextHop(msgspec.Struct, frozen=True):
         ),
     ] = ""
 
+    action: Annotated[
+        str,
+        Meta(
+            description="What becomes of the mail instead of being sent, in the words of a transport map: `hold:TEXT` "
+            "holds it until `postroad queue release` lets it go on (to the host of this table, or without a host as if "
+            "the table were not there), `error:5.7.1 TEXT` fails it, `retry:4.7.1 TEXT` lets it wait, `discard:TEXT` "
+            "throws it away.",
+        ),
+    ] = ""
+    size_min: Annotated[
+        int, Meta(ge=0, description="The table is only for messages of at least this size. 0: of any size.")
+    ] = 0
+    classes: Annotated[
+        tuple[MailClass, ...],
+        Meta(
+            description="The table is only for mail of one of these classes. `report`: its sender is `<>`. "
+            "`automatic`: it has a field Auto-Submitted with another value than `no`. `bulk`: it has a field List-Id "
+            "or List-Unsubscribe, or Precedence with `bulk`, `list` or `junk`. The sender decides what a message says. "
+            "Fields are looked at when the message is accepted.",
+        ),
+    ] = ()
+    fields: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The table is only for mail with one of these header fields, perhaps with a value. With "
+            "`classes`, too, one of the two must fit.",
+        ),
+    ] = ()
+    listeners: Annotated[
+        tuple[str, ...],
+        Meta(description="The table is only for mail that came by one of these listeners. Unset: any way."),
+    ] = ()
+    priority_min: Annotated[
+        int | None,
+        Meta(ge=-9, le=9, description="The table is only for mail with at least this MT-PRIORITY. Unset: any."),
+    ] = None
+    priority_max: Annotated[
+        int | None,
+        Meta(ge=-9, le=9, description="The table is only for mail with at most this MT-PRIORITY. Unset: any."),
+    ] = None
+    retry_first_s: FirstPause = None
+    retry_max_s: LongestPause = None
+    lifetime_s: Lifetime = None
+    lifetime_dsn_s: LifetimeOfReports = None
+    delay_notice_s: DelayNotice = None
+
+    @property
+    def retry(self) -> Retry | None:
+        return retry_of(self)
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether it takes only some mail, whoever the sender is."""
+        numbers = self.priority_min is not None or self.priority_max is not None
+        return numbers or bool(self.size_min or self.classes or self.fields or self.listeners)
+
+    @property
+    def only_holds(self) -> bool:
+        """Whether it says nothing but that mail is held: where the mail goes later, others say."""
+        return self.action.startswith("hold:") and not self.has_server
+
     @property
     def origin(self) -> Origin:
         return Origin(self.source_ipv4, self.source_ipv6, self.hello)
@@ -439,8 +558,8 @@ class NextHop(msgspec.Struct, frozen=True):
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it takes the mail of every sender."""
-        return not self.senders and not self.accounts
+        """Whether it takes all mail for its recipients."""
+        return not self.senders and not self.accounts and not self.has_conditions
 
 
 class RoutingOptions(msgspec.Struct, frozen=True):

@@ -31,18 +31,19 @@ from postroad.mail.route import (
     SetServer,
     Transport,
 )
+from postroad.mail.routing import is_held
 from postroad.maps.face import NotNow
-from postroad.route.choosing import NextHops
+from postroad.route.choosing import NOBODYS, NextHops, RoutedMail
 from postroad.route.domain_maps import MappedDomains
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
-from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions
+from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions, retry_of
+from postroad.route.transport import WayKind, action, ended
 
 _CACHE_MAX: Final = 100_000  # domains; then begun anew
 _APART_MAX: Final = 10_000  # recipients with their senders; then begun anew
 
 _NOBODY: Final = OwnNames()
 _SMTP: Final = Transport.SMTP
-NO_SENDER: Final = Address("", "")  # no table names it
 ONLY_ALIASES: Final = "no such user here: the domain has only aliases"
 OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports come from the latter
 
@@ -64,7 +65,7 @@ class RoutingTable:
         self._next_hops = NextHops(options.next_hops, options.detail_delimiter)
         self._apart = DomainTable((name, True) for name in options.apart)
         self._kept: dict[str, Destination | Attempt] = {}  # by domain, if nothing else counts
-        self._kept_apart: dict[tuple[Address, Address | None, str], Destination | Attempt] = {}
+        self._kept_apart: dict[tuple[Address, RoutedMail], Destination | Attempt] = {}
         self._first = _first(options)
         self._postmaster = _postmaster(options)
 
@@ -73,12 +74,16 @@ class RoutingTable:
         if recipient.destination is not None:
             return stored(recipient.destination)
         found = self._kept.get(recipient.address.domain)
-        return self.find(recipient.address, envelope.reverse_path, envelope.peer.identity) if found is None else found
+        return self.find(recipient.address, self.mail(envelope, recipient)) if found is None else found
+
+    def mail(self, envelope: Envelope, recipient: Recipient) -> RoutedMail:
+        """What of a message its route may depend on."""
+        return self._next_hops.mail(envelope, released=recipient.released)
 
     def destination(self, address: Address) -> Destination | Attempt:
         """Where mail for the mailbox goes next, if no table names its sender or account."""
         found = self._kept.get(address.domain)
-        return self.find(address, NO_SENDER, "") if found is None else found
+        return self.find(address, NOBODYS) if found is None else found
 
     def keys(self, domain: str) -> tuple[str, ...]:
         """The keys of all destinations to which mail for a domain may go, of whatever sender and mailbox."""
@@ -114,37 +119,42 @@ class RoutingTable:
             return found.table
         return "" if found is None or self._relay.find(domain) is not None else found.name
 
-    def find(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
-        """The same for mail of this sender and account."""
+    def find(self, address: Address, mail: RoutedMail) -> Destination | Attempt:
+        """The same for this mail."""
         domain = address.domain
+        if mail.released:
+            return self._choose(address, mail)
         if self._depends_on_domain_alone(domain):
             if len(self._kept) >= _CACHE_MAX:
                 self._kept.clear()
-            found = self._kept[domain] = self._decide(domain, self._next_hops.for_all(domain))
+            found = self._decide(domain, self._next_hops.for_all(domain))
+            if not is_held(found):  # what is kept would also be the answer for mail that was released
+                self._kept[domain] = found
             return found
-        key = (address, sender, account)
+        key = (address, mail)
         kept = self._kept_apart.get(key)
         if kept is None:
             if len(self._kept_apart) >= _APART_MAX:
                 self._kept_apart.clear()
-            kept = self._kept_apart[key] = self._choose(address, sender, account)
+            kept = self._kept_apart[key] = self._choose(address, mail)
         return kept
 
-    def hop(self, address: Address, sender: Address | None, account: str) -> NextHop | None:
+    def hop(self, address: Address, mail: RoutedMail) -> NextHop | None:
         """The next hop that mail takes if it does not end here."""
         hops = self._next_hops
-        return hops.for_mailbox(address, sender, account) or hops.for_domain(address.domain, sender, account)
+        return hops.for_mailbox(address, mail) or hops.for_domain(address.domain, mail)
 
     def _depends_on_domain_alone(self, domain: str) -> bool:
         if self._next_hops.has_mailboxes(domain):
             return False
-        return self.is_local(domain) or not self._next_hops.depends_on_sender(domain)
+        return self.is_local(domain) or not self._next_hops.depends_on_message(domain)
 
-    def _choose(self, address: Address, sender: Address | None, account: str) -> Destination | Attempt:
-        hop = self._next_hops.for_mailbox(address, sender, account)
+    def _choose(self, address: Address, mail: RoutedMail) -> Destination | Attempt:
+        hop = self._next_hops.for_mailbox(address, mail)
         if hop is not None:
-            return self.by_hop(hop, address.domain)
-        return self._decide(address.domain, self._next_hops.for_domain(address.domain, sender, account))
+            return self.by_hop(hop, address.domain, released=mail.released)
+        hop = self._next_hops.for_domain(address.domain, mail)
+        return self._decide(address.domain, hop, released=mail.released)
 
     def local(self, domain: str) -> LocalDomain | None:
         """The local domain of this name; the first for "" (``<Postmaster>``) and for our own address literals."""
@@ -217,16 +227,20 @@ class RoutingTable:
         address = literal_address(domain)
         return address is not None and address in self._ourselves.addresses
 
-    def _decide(self, domain: str, hop: NextHop | None) -> Destination | Attempt:
+    def _decide(self, domain: str, hop: NextHop | None, *, released: bool = False) -> Destination | Attempt:
         local = self.local(domain)
         if local is not None:
             return _nowhere("5.1.1", ONLY_ALIASES) if local.aliases_only else delivery(local)
         if not domain:
             return _nowhere("5.1.2", "this server has no domain of its own to deliver to a bare <Postmaster>")
-        return self.by_hop(hop, domain)
+        return self.by_hop(hop, domain, released=released)
 
-    def by_hop(self, hop: NextHop | None, domain: str) -> Destination | Attempt:
+    def by_hop(self, hop: NextHop | None, domain: str, *, released: bool = False) -> Destination | Attempt:
         """To a next hop, or by the MX of the domain."""
+        if hop is not None and hop.action:
+            way = action(hop.action)
+            if way is not None and not (released and way.kind is WayKind.HOLD):
+                return ended(way)
         if hop is not None and hop.has_server:
             found = destination_of_hop(hop, domain if self._apart.find(domain) else "")
             return self.with_fallbacks(found, hop.fallback) if hop.fallback else found
@@ -241,11 +255,14 @@ class RoutingTable:
         else:
             found = Destination(
                 domain, _SMTP, domain=domain, port=self.options.mx_port, tls=plain.tls,
-                ignored_extensions=plain.ignored_extensions, origin=plain.origin,
+                ignored_extensions=plain.ignored_extensions, origin=plain.origin, retry=plain.retry,
             )
             fallback = plain.fallback or self.options.fallback
         if hop is not None and hop is not plain and hop.origin.is_set:  # some of its mail, by another line
-            found = msgspec.structs.replace(found, key=domain + origin_name(hop.origin), origin=hop.origin)
+            retry = hop.retry or found.retry
+            found = msgspec.structs.replace(
+                found, key=domain + origin_name(hop.origin), origin=hop.origin, retry=retry
+            )
         return self.with_fallbacks(found, fallback) if fallback else found
 
     def with_fallbacks(self, destination: Destination, servers: tuple[SetServer, ...]) -> Destination:
@@ -297,6 +314,12 @@ def _nowhere(status: str, text: str) -> Attempt:
 
 
 def delivery(local: LocalDomain) -> Destination:
+    """How mail of a local domain is delivered."""
+    found, retry = _delivery(local), retry_of(local)
+    return found if retry is None else msgspec.structs.replace(found, retry=retry)
+
+
+def _delivery(local: LocalDomain) -> Destination:
     name = local.name
     match local.deliver:
         case Transport.MAILDIR | Transport.MBOX as kind:
@@ -372,6 +395,7 @@ def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
         ignored_extensions=hop.ignored_extensions,
         servers=hop.hosts,
         origin=hop.origin,
+        retry=hop.retry,
     )
 
 

@@ -15,6 +15,7 @@ a text that says why and, if possible, what to write instead; nothing is guessed
     error:5.7.1 text             the mail fails
     retry:4.7.1 text             the mail waits, for as long as mail may wait
     discard:text                 the mail is thrown away, as if it were delivered
+    hold:text                    the mail is held until an operator releases it
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from typing import Final
 import msgspec
 
 from postroad.mail.address import canonical_domain
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import SetServer
+from postroad.mail.routing import held
 
 VALUE_MAX: Final = 1_000  # characters; longer ones are no destination
 SERVERS_MAX: Final = 20  # servers of one destination
@@ -41,7 +44,6 @@ _SMTP: Final = frozenset({"", "smtp", "relay"})
 _ELSEWHERE: Final = {
     "local": "write a colon alone for what [[domain]] says",
     "virtual": "write a colon alone for what [[domain]] says",
-    "hold": "a rule or `postroad hold` can hold mail",
     "pipe": "a [[domain]] can have deliver = \"program\"",
 }  # fmt: skip
 
@@ -58,6 +60,7 @@ class WayKind(enum.Enum):
     ERROR = "failed"
     RETRY = "waits"
     DISCARD = "thrown away"
+    HOLD = "held"
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -94,8 +97,35 @@ def parse(value: str) -> Way | str:
             return _outcome(WayKind.RETRY, "4", rest or "no mail goes to this address now")
         case "discard":
             return Way(WayKind.DISCARD, status="2.0.0", text=rest)
+        case "hold":
+            return Way(WayKind.HOLD, text=rest)
         case _:
             return _unknown(transport, value)
+
+
+def ended(way: Way) -> Attempt:
+    """The answer of a way on which mail goes nowhere."""
+    match way.kind:
+        case WayKind.ERROR:
+            return Attempt(Outcome.FAILED, Reach.RECIPIENT, way.status, way.text, transport="")
+        case WayKind.RETRY:
+            return Attempt(Outcome.DEFERRED, Reach.RECIPIENT, way.status, way.text, transport="")
+        case WayKind.DISCARD:
+            text = way.text or "its mail is thrown away, as the settings say"
+            return Attempt(Outcome.DELIVERED, Reach.RECIPIENT, way.status, text, transport="discard")
+        case WayKind.HOLD:
+            return held(way.text or "its mail is held, as the settings say")
+        case _:
+            raise ValueError(way.kind)
+
+
+NOWHERE: Final = (WayKind.ERROR, WayKind.RETRY, WayKind.DISCARD, WayKind.HOLD)
+
+
+def action(written: str) -> Way | None:
+    """What an action of a table says; None if it is none."""
+    way = parse(written)
+    return way if isinstance(way, Way) and way.kind in NOWHERE else None
 
 
 def _unknown(transport: str, value: str) -> str:

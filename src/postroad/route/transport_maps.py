@@ -20,18 +20,18 @@ from typing import Final
 import msgspec
 
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, SetServer, Transport
-from postroad.mail.routing import Answer, Found, not_now
+from postroad.mail.routing import Answer, Found, is_held, not_now
 from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.steps import transport_steps
-from postroad.route.choosing import Choice
+from postroad.route.choosing import NOBODYS, Choice, Numbered, RoutedMail
 from postroad.route.later import Later
 from postroad.route.options import NextHop
-from postroad.route.table import NO_SENDER, RoutingTable, delivery, server_names, stored
-from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, parse
+from postroad.route.table import RoutingTable, delivery, server_names, stored
+from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, ended, parse
 
 SHOWN_MAX: Final = 100  # characters of a value in a text
 KEPT_MAX: Final = 10_000  # values and domains whose meaning is kept
@@ -47,10 +47,10 @@ class TransportMaps:
         self._maps = maps
         self._delimiter = options.detail_delimiter
         self._named = {hop.name: hop for hop in options.next_hops if hop.name}
-        by_server: dict[tuple[str, ...], list[NextHop]] = {}
-        for hop in options.next_hops:
+        by_server: dict[tuple[str, ...], list[Numbered]] = {}
+        for number, hop in enumerate(options.next_hops):
             if hop.has_server:
-                by_server.setdefault(server_names(hop), []).append(hop)
+                by_server.setdefault(server_names(hop), []).append((number, hop))
         self._by_server = {server: Choice(hops) for server, hops in by_server.items()}
         # What values mean for a domain, if that does not depend on sender, account or mailbox.
         self._servers: dict[tuple[str, str], Found] = {}
@@ -63,33 +63,33 @@ class TransportMaps:
         if recipient.destination is not None:
             return stored(recipient.destination)
         known = Known()
-        sender, account = envelope.reverse_path, envelope.peer.identity
-        found = self._find(recipient.address, sender, account, known)
+        mail = self._table.mail(envelope, recipient)
+        found = self._find(recipient.address, mail, known)
         if not known.stopped:
             return found
         if known.not_now is not None:
             return _unknown(known.not_now)
-        return Later(partial(self._wait, recipient.address, sender, account))
+        return Later(partial(self._wait, recipient.address, mail))
 
     def at_once(self, address: Address) -> Found | None:
         """The same, if no table names its sender or account; None if it is not known at once."""
         known = Known()
-        found = self._find(address, NO_SENDER, "", known)
+        found = self._find(address, NOBODYS, known)
         return None if known.stopped else found
 
-    async def _wait(self, address: Address, sender: Address | None, account: str) -> Found:
-        found = answered(partial(self._find, address, sender, account))
+    async def _wait(self, address: Address, mail: RoutedMail) -> Found:
+        found = answered(partial(self._find, address, mail))
         if not isinstance(found, Destination | Attempt | NotNow):
             found = await found
         return _unknown(found) if isinstance(found, NotNow) else found
 
-    def _find(self, address: Address, sender: Address | None, account: str, asked: Asked) -> Found:
+    def _find(self, address: Address, mail: RoutedMail, asked: Asked) -> Found:
         mapped = self._table.mapped
         if mapped is None:
-            return self._find_now(address, sender, account, asked)
-        return mapped.during(asked, partial(self._find_now, address, sender, account))
+            return self._find_now(address, mail, asked)
+        return mapped.during(asked, partial(self._find_now, address, mail))
 
-    def _find_now(self, address: Address, sender: Address | None, account: str, asked: Asked) -> Found:
+    def _find_now(self, address: Address, mail: RoutedMail, asked: Asked) -> Found:
         if address.domain:
             many = not self._table.is_local(address.domain)
             for step in transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many):
@@ -98,20 +98,20 @@ class TransportMaps:
                     if isinstance(value, NoAnswer):
                         return _THROWN_AWAY
                     if value is not None:
-                        return self._meant(map, step.key, value, address, sender, account)
-        return self._table.find(address, sender, account)
+                        return self._meant(map, step.key, value, address, mail)
+        return self._table.find(address, mail)
 
     def _meant(
-        self, map: Map, key: str, value: str, address: Address, sender: Address | None, account: str
+        self, map: Map, key: str, value: str, address: Address, mail: RoutedMail
     ) -> Found:
         kept = self._servers.get((value, address.domain))
         if kept is not None:
             return kept
         way = parse(value)
         if isinstance(way, Way):
-            found = self._by(way, address, sender, account)
+            found = self._by(way, address, mail)
             if not isinstance(found, str):
-                if self._is_for_all and way.kind is WayKind.SERVERS:
+                if self._is_for_all and way.kind is WayKind.SERVERS and not is_held(found):
                     self._keep(value, address.domain, found)
                 return found
             way = found
@@ -123,14 +123,14 @@ class TransportMaps:
             self._servers.clear()
         self._servers[value, domain] = found
 
-    def _by(self, way: Way, address: Address, sender: Address | None, account: str) -> Found | str:
+    def _by(self, way: Way, address: Address, mail: RoutedMail) -> Found | str:
         match way.kind:
             case WayKind.AS_WITHOUT:
-                return self._table.find(address, sender, account)
+                return self._table.find(address, mail)
             case WayKind.OWN_MX:
                 return self._table.by_hop(None, address.domain)
             case WayKind.SERVERS:
-                return self._to_servers(way.servers, address, sender, account)
+                return self._to_servers(way.servers, address, mail)
             case WayKind.LMTP_SOCKET:
                 key = f"lmtp:{way.name}"
                 return self._lmtp.get(key) or Destination(key, Transport.LMTP, path=way.name)
@@ -144,16 +144,16 @@ class TransportMaps:
                 return Destination(key, Transport.LMTP, host=servers[0].host, port=servers[0].port)
             case WayKind.NEXT_HOP:
                 hop = self._named.get(way.name)
-                return "no [[next_hop]] has this name" if hop is None else self._table.by_hop(hop, address.domain)
-            case WayKind.ERROR:
-                return _ended(Outcome.FAILED, way)
-            case WayKind.RETRY:
-                return _ended(Outcome.DEFERRED, way)
-            case WayKind.DISCARD:
-                return _ended(Outcome.DELIVERED, way)
+                if hop is None:
+                    return "no [[next_hop]] has this name"
+                return self._table.by_hop(hop, address.domain, released=mail.released)
+            case WayKind.HOLD if mail.released:
+                return self._table.find(address, mail)
+            case WayKind.ERROR | WayKind.RETRY | WayKind.DISCARD | WayKind.HOLD:
+                return ended(way)
 
     def _to_servers(
-        self, written: tuple[SetServer, ...], address: Address, sender: Address | None, account: str
+        self, written: tuple[SetServer, ...], address: Address, mail: RoutedMail
     ) -> Found:
         """Servers of a table are reached with the TLS and the account of this table."""
         mx_port = self._table.options.mx_port
@@ -162,20 +162,20 @@ class TransportMaps:
         choice = self._by_server.get(names)
         hop = None
         if choice is not None:
-            usual = self._table.hop(address, sender, account)
+            usual = self._table.hop(address, mail)
             if usual is not None and usual.has_server and server_names(usual) == names:
                 hop = usual
             else:
                 # Equal keys mean equal destinations: tables without an account have the key of none.
                 plain = (each for each in choice.hops if not each.credentials)
-                hop = choice.of(sender, account, self._delimiter) or next(plain, None)
+                hop = choice.of(mail, self._delimiter) or next(plain, None)
         if hop is None:
             tls = self._table.options.tls
             if len(servers) > 1:
                 hop = NextHop("*", hosts=servers, tls=tls)
             else:
                 hop = NextHop("*", servers[0].host, servers[0].port, servers[0].mx, tls)
-        return self._table.by_hop(hop, address.domain)
+        return self._table.by_hop(hop, address.domain, released=mail.released)
 
 
 def _with_port(server: SetServer, port: int) -> SetServer:
@@ -184,9 +184,3 @@ def _with_port(server: SetServer, port: int) -> SetServer:
 
 def _unknown(answer: NotNow) -> Attempt:
     return not_now(f"its destination is not known: {answer.text}")
-
-
-def _ended(outcome: Outcome, way: Way) -> Attempt:
-    text = way.text or "its mail is thrown away, as a transport map says"
-    transport = "discard" if outcome is Outcome.DELIVERED else ""
-    return Attempt(outcome, Reach.RECIPIENT, way.status, text, transport=transport)

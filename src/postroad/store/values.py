@@ -35,7 +35,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     `index`: of the recipient in the envelope. `due_us`: when to try next. `destination`: the key
     (`mail.route.Destination`). `attempts`: tries so far. `held`: an operator or a rule holds it, `due_us` then counts
     for nothing. `delay_reported`: the sender has had a delay DSN. `status`, `text`, `remote`: of the last attempt, for
-    the queue's listing.
+    the queue's listing. `released`: an operator has let it go on, so its route holds it no more.
     """
 
     index: int
@@ -48,6 +48,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
     remote: str = ""
     last_us: int = 0
+    released: bool = False
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -48,6 +48,18 @@ NAMES = '[[map]]\nname = "names"\nkind = "inline"\nentries = ["example.org  yes"
 ALIASES_ONLY = 'deliver = "aliases"\n'
 
 WRONG: list[tuple[str, str, str, str, str]] = [
+    (
+        "a listener that is not there", hop('listeners = ["lists"]'), "next_hop[1].listeners[1]",
+        "There is no listener 'lists'", "sendmail",
+    ),
+    (
+        "a lifetime that ends before the delay is told", hop('lifetime_s = "1h"'), "next_hop[1].lifetime_s",
+        "less than delay_notice_s", "Set delay_notice_s of the table",
+    ),
+    (
+        "two tables for the same size", hop("size_min = 5") + hop("size_min = 5"), "next_hop[2]",
+        "'*' is used twice with 'if size=5'", "Remove one",
+    ),
     ("a host and hosts", hop('hosts = ["a.example"]'), "next_hop[1].hosts", "a host and also hosts", "in hosts"),
     (
         "a server twice",

@@ -20,7 +20,7 @@ DUE_US = NOW_US + 12 * 60 * S
 
 def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
     loaded = Loaded(envelope("bob@example.net"), (waiting(destination="[old]:25", due_us=NOW_US + 3600 * S),))
-    ways = {question(loaded.envelope, 0).key: "[new]:25"}
+    ways = {question(loaded.envelope, loaded.waiting[0]).key: "[new]:25"}
     (row,) = listing.message_rows([loaded], NOW_US, {}, ways)
     assert row[-1].endswith("; goes to [new]:25 now, not to [old]:25")
     line = "      with the settings as they are now, the next attempt goes to [new]:25"
@@ -29,7 +29,8 @@ def test_the_route_as_it_is_now_stands_beside_the_one_that_was_tried() -> None:
     backlog = Backlog("[old]:25", 1, 0, NOW_US + 3600 * S)
     (row,) = listing.destination_rows([(backlog, loaded)], [], NOW_US, {}, ways)
     assert row[0] == "[old]:25, now [new]:25"
-    assert listing.route_of_oldest(backlog, loaded, {question(loaded.envelope, 0).key: "[old]:25"}) == ""
+    same = {question(loaded.envelope, loaded.waiting[0]).key: "[old]:25"}
+    assert listing.route_of_oldest(backlog, loaded, same) == ""
 
 
 def test_mail_whose_destination_is_not_known_says_why() -> None:

@@ -37,13 +37,13 @@ def _before(struct: type[msgspec.Struct], *appended: str) -> Any:
     )
 
 
-OLD_ENVELOPE = _before(Envelope, "prefix")
+OLD_ENVELOPE = _before(Envelope, "prefix", "classes")
 OLD_ATTEMPT = _before(Attempt, "tries", "not_before_us")
 
 
 def _old(envelope: Envelope) -> Any:
     values = msgspec.structs.asdict(envelope)
-    del values["prefix"]
+    del values["prefix"], values["classes"]
     return OLD_ENVELOPE(**values)
 
 

@@ -451,7 +451,8 @@ def test_mail_whose_route_has_changed_says_where_it_goes_now() -> None:
 
     (made,) = rerouted([trail_], routes)
     names = ("a@x.example", "b@x.example", "d@x.example")
-    assert asked == [[RouteQuestion(name, "alice@example.org", "alice") for name in names]]
+    wanted = [RouteQuestion(name, "alice@example.org", "alice", 4096, "submission", whole=False) for name in names]
+    assert asked == [wanted]
     assert [each.route for each in made.outlooks] == ["[new]:25", "", "", "(no such domain)", ""]
     assert made.outlooks[0].text == "will be tried. It was tried at [old]:25; the settings now send it to [new]:25"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Peer, Recipient
-from postroad.mail.route import Destination, TlsDemand, Transport
+from postroad.mail.route import Destination, OwnAddress, TlsDemand, Transport
+from postroad.mail.routing import is_held
 from postroad.route.options import LocalDomain, NextHop, RoutingOptions
 from postroad.route.table import RoutingTable
 
@@ -122,3 +124,81 @@ def test_all_keys_of_a_domain() -> None:
     assert set(TABLE.keys("split.example")) == {
         "[split-alpha]:25", "[all]:25", "[alpha]:25", "[reports]:25", "[ada]:25",
     }  # fmt: skip
+
+
+# ---- size, class, listener, priority
+
+CONDITIONAL = RoutingTable(RoutingOptions(LOCAL, next_hops=(
+    NextHop("*", "all"),
+    NextHop("*", "large", size_min=10_000_000),
+    NextHop("*", "bulk", classes=("bulk",), fields=("x-campaign",)),
+    NextHop("*", "reports", classes=("report",)),
+    NextHop("*", "lists", listeners=("lists",), senders=("alpha.example",)),
+    NextHop("*", "alpha", senders=("alpha.example",)),
+    NextHop("*", "slow", priority_max=-1),
+    NextHop("*", "urgent", priority_min=4),
+    NextHop("partner.example", source_ipv4=(OwnAddress("192.0.2.9"),), classes=("bulk",)),
+    NextHop("held.example", action="hold:not yet", size_min=5),
+    NextHop("held.example", "hub"),
+    NextHop("gone.example", action="error:5.1.6 moved"),
+    NextHop("", action="hold:looked at", recipients=("ada@home.example",)),
+)))  # fmt: skip
+
+
+def message(sender: str = "x@other.example", **fields: object) -> Envelope:
+    listener = str(fields.pop("listener", ""))
+    size = int(str(fields.pop("size", 1)))
+    return Envelope(
+        1, address(sender) if sender else None, (), size, 0, Peer(listener=listener), **fields  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("envelope", "expected"),
+    [
+        (message(), "all"),
+        (message(size=10_000_000), "large"),
+        (message(size=9_999_999), "all"),
+        (message(classes=("bulk",)), "bulk"),
+        (message(classes=("x-campaign",)), "bulk"),
+        (message(size=10_000_000, classes=("bulk",)), "large"),  # the first in the file
+        (message("", classes=()), "reports"),
+        (message("a@alpha.example", listener="lists"), "lists"),
+        (message("a@alpha.example", size=10_000_000), "alpha"),  # who sends counts before what
+        (message(listener="lists"), "all"),
+        (message(parameters=(("MT-PRIORITY", "-3"),)), "slow"),
+        (message(parameters=(("MT-PRIORITY", "4"),)), "urgent"),
+        (message(parameters=(("MT-PRIORITY", "3"),)), "all"),
+    ],
+)
+def test_tables_with_conditions(envelope: Envelope, expected: str) -> None:
+    for _ in range(2):  # the second answer comes from what is kept
+        found = CONDITIONAL.route(envelope, Recipient(address("r@far.example")))
+        assert isinstance(found, Destination) and found.host == expected
+
+
+def test_bulk_by_another_address_of_ours_shares_nothing_with_other_mail() -> None:
+    usual, bulk = (
+        CONDITIONAL.route(message(classes=classes), Recipient(address("r@partner.example")))
+        for classes in ((), ("bulk",))
+    )
+    assert isinstance(usual, Destination) and usual.host == "all"
+    assert isinstance(bulk, Destination) and bulk.key == "partner.example/from:192.0.2.9"
+    assert (bulk.domain, bulk.origin.ipv4) == ("partner.example", (OwnAddress("192.0.2.9"),))
+    assert set(CONDITIONAL.keys("partner.example")) >= {bulk.key}
+
+
+def test_a_table_that_holds_counts_for_nothing_once_the_mail_is_released() -> None:
+    for to, later in (("r@held.example", "hub"), ("ada@home.example", "maildir:home.example")):
+        recipient, envelope = Recipient(address(to)), message(size=6)
+        found = CONDITIONAL.route(envelope, recipient)
+        assert is_held(found)
+        after = CONDITIONAL.route(envelope, msgspec.structs.replace(recipient, released=True))
+        assert isinstance(after, Destination) and later in (after.host, after.key)
+        assert is_held(CONDITIONAL.route(envelope, recipient)), "other mail is still held"
+
+
+def test_a_table_that_fails_mail_fails_it_released_or_not() -> None:
+    for released in (False, True):
+        found = CONDITIONAL.route(message(), Recipient(address("r@gone.example"), released=released))
+        assert isinstance(found, Attempt) and (found.status, found.text) == ("5.1.6", "moved")

@@ -55,6 +55,8 @@ def by_mx(host: str, port: int = 0) -> Way:
         ("retry:4.7.9 later", Way(WayKind.RETRY, status="4.7.9", text="later")),
         ("retry:5.7.9 later", Way(WayKind.RETRY, status="4.7.9", text="later")),
         ("discard:", Way(WayKind.DISCARD, status="2.0.0")),
+        ("hold:", Way(WayKind.HOLD)),
+        ("hold:until the audit is done", Way(WayKind.HOLD, text="until the audit is done")),
         ("discard:as asked for", Way(WayKind.DISCARD, status="2.0.0", text="as asked for")),
     ],
 )  # fmt: skip
@@ -69,7 +71,7 @@ def test_values(value: str, expected: Way) -> None:
         ("[192.0.2.7]:25", "a transport must stand in front of a host: smtp:[192.0.2.7]:25"),
         ("dovecot:", "there is no transport 'dovecot'"),
         ("local:", "there is no transport 'local'; write a colon alone for what [[domain]] says"),
-        ("hold:", "there is no transport 'hold'; a rule or `postroad hold` can hold mail"),
+
         ("SMTP:[192.0.2.7]", "there is no transport 'SMTP'"),
         ("smtp:,", "it names no host"),
         ("smtp:" + "[a.example] " * (SERVERS_MAX + 1), f"it names more than {SERVERS_MAX} hosts"),

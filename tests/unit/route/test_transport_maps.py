@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Peer, Recipient
-from postroad.mail.route import Destination, TlsDemand, Transport
-from postroad.mail.routing import NOT_KNOWN, Found, key_of, let_go, not_now
+from postroad.mail.route import Destination, SetServer, TlsDemand, Transport
+from postroad.mail.routing import NOT_KNOWN, Found, held, key_of, let_go, not_now
 from postroad.maps.face import Answer, Map, NotNow
 from postroad.maps.waiting import WaitingOptions, WaitingSource
+from postroad.route.choosing import RoutedMail
 from postroad.route.options import LocalDomain, NextHop, RoutingOptions
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
@@ -74,7 +76,7 @@ def test_keys(to: str, keys: list[str]) -> None:
     first, second = Fixed({}), Fixed({})
     found = ask((named(first), named(second, "more")), to)
     assert first.asked == second.asked == keys
-    assert found == TABLE.find(_recipient(to).address, Address("ada", "beta.example"), "")
+    assert found == TABLE.find(_recipient(to).address, RoutedMail(Address("ada", "beta.example")))
 
 
 def test_each_key_is_looked_up_in_all_maps_before_the_next() -> None:
@@ -131,7 +133,7 @@ def _attempt(outcome: Outcome, status: str, text: str, transport: str = "") -> A
         ("error:5.7.9 go away", "a@far.example", _attempt(Outcome.FAILED, "5.7.9", "go away")),
         ("retry:later", "a@far.example", _attempt(Outcome.DEFERRED, "4.0.0", "later")),
         ("discard:", "a@far.example",
-         _attempt(Outcome.DELIVERED, "2.0.0", "its mail is thrown away, as a transport map says", "discard")),
+         _attempt(Outcome.DELIVERED, "2.0.0", "its mail is thrown away, as the settings say", "discard")),
         ("dovecot:", "a@far.example",
          not_now("its destination is not known: map routes has 'dovecot:' for a@far.example, but there is no transport "
                  "'dovecot'")),
@@ -211,3 +213,19 @@ async def test_a_map_that_cannot_answer_defers(kind: type[Fixed | Waiting]) -> N
     answer = transports.route(_envelope(), _recipient("a@example.net"))
     found = answer if isinstance(answer, Destination | Attempt) else await answer
     assert found == not_now("its destination is not known: map routes: the server is away")
+
+
+def test_a_hold_counts_for_nothing_once_the_mail_is_released() -> None:
+    transports = TransportMaps(TABLE, (named(Fixed({"far.example": "hold:until Monday"}), "routes"),))
+    recipient = _recipient("a@far.example")
+    assert transports.route(_envelope(), recipient) == held("until Monday")
+    released = msgspec.structs.replace(recipient, released=True)
+    assert transports.route(_envelope(), released) == TABLE.destination(recipient.address)
+
+
+def test_several_servers() -> None:
+    found = ask({"far.example": "smtp:[a.example]:26, [b.example]"}, "a@far.example")
+    assert isinstance(found, Destination) and found.key == "[a.example]:26,[b.example]:25"
+    assert found.servers == (SetServer("a.example", 26), SetServer("b.example", 25, priority=1))
+    found = ask({"far.example": "lmtp:inet:a.example, inet:b.example:25"}, "a@far.example")
+    assert isinstance(found, Destination) and found.key == "lmtp:[a.example]:24,[b.example]:25"

@@ -60,13 +60,19 @@ def same_server(settings: Settings) -> Iterator[Finding]:
         )
         if one != two:
             continue
-        for name in ("xforward", "xclient", "ignored_extensions", "tls", "username", "password_file"):
+        for name in _SHARED:
             if set_of(domain, name) != set_of(other, name):
                 yield Finding(
                     ((*other_here, name), (*here, name), other_here),
                     f"{domain.called} and {other.called} have the same LMTP server, but two different values of {name}",
                     f"Write the same {name} in both",
                 )
+
+
+_SHARED: Final = (
+    "xforward", "xclient", "ignored_extensions", "tls", "username", "password_file", "retry_first_s", "retry_max_s",
+    "lifetime_s", "lifetime_dsn_s", "delay_notice_s", "connections_max", "recipients_max",
+)  # fmt: skip
 
 
 def set_of(section: Section, name: str) -> frozenset[object]:

@@ -16,9 +16,10 @@ from postroad.deliver.credentials import TOKENS
 from postroad.mail.account import canonical_account
 from postroad.mail.address import is_ip_address
 from postroad.mail.route import TlsDemand
+from postroad.receive import local_socket, submit
 from postroad.route.domains import DomainTable
 from postroad.route.options import NextHop
-from postroad.route.table import destination_of_hop
+from postroad.route.table import destination_of_hop, origin_name
 from postroad.route.transport import SERVERS_MAX, SMTP_PORT
 
 # What is changed of mail on the way to a server.
@@ -33,6 +34,8 @@ def find(settings: Settings) -> Iterator[Finding]:
     yield from _names(settings)
     for index, domain in enumerate(settings.domain):
         yield from _xclient(("domain", index), domain)
+        yield from servers(("domain", index), domain)
+        yield from lifetimes(("domain", index), domain, settings)
     yield from server_list(("routing", "fallback"), settings.routing.fallback)
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
@@ -80,7 +83,8 @@ def _whose_mail(settings: Settings) -> Iterator[Finding]:
     local = {domain.name for domain in settings.domain}
     for index, hop in enumerate(settings.next_hop):
         here = ("next_hop", index)
-        if hop.domain is None and not (hop.recipients or hop.senders or hop.accounts or hop.name):
+        whose = hop.recipients or hop.senders or hop.accounts or hop.name or options.conditions(hop)
+        if hop.domain is None and not whose:
             yield Finding(((*here, "domain"), here), "The table does not say whose mail it takes", "Add domain")
         if hop.domain is not None and hop.recipients:
             yield Finding(
@@ -94,8 +98,10 @@ def _whose_mail(settings: Settings) -> Iterator[Finding]:
                 "The table has senders and also accounts",
                 "Write two tables: one for the accounts, one for the senders",
             )
-        if not has_server(hop) and (hop.recipients or hop.senders or hop.accounts):
+        if not has_server(hop) and (hop.recipients or hop.senders or hop.accounts or options.conditions(hop)):
             yield from _by_mx(here, hop, local)
+        yield from _listeners(here, hop, settings)
+        yield from lifetimes(here, hop, settings)
         yield from _renamed_twice(here, options.next_hop(hop))
 
 
@@ -120,12 +126,15 @@ def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[
                 "Without a host this can be set for a whole domain and all senders only",
                 "Add host, or set this in a table that has only a domain",
             )
-    if hop.hello and not (hop.source_ipv4 or hop.source_ipv6):
-        yield Finding(
-            ((*here, "hello"), (*here, "host")),
-            "Without a host this can be set only together with an address to connect from",
-            "Add source_ipv4 or source_ipv6",
-        )
+    for key in ("hello", *_RETRY):
+        if key in hop.model_fields_set and not (hop.source_ipv4 or hop.source_ipv6):
+            yield Finding(
+                ((*here, key), (*here, "host")),
+                "Without a host this can be set only together with an address to connect from",
+                "Add source_ipv4 or source_ipv6",
+            )
+    if hop.action:
+        return
     for place, name in enumerate(hop.recipients):
         if name.rpartition("@")[2] in local:
             yield Finding(
@@ -146,6 +155,9 @@ def _twice(settings: Settings) -> Iterator[Finding]:
         whose: list[tuple[Path, str]] = [((*here, "senders", place), name) for place, name in enumerate(of.senders)]
         names = (f"account {canonical_account(name)}" for name in of.accounts)
         whose += [((*here, "accounts", place), name) for place, name in enumerate(names)]
+        only = options.conditions(hop)
+        if only:
+            whose = [(path, f"{name} if {only}") for path, name in whose] or [(here, f"if {only}")]
         for taken_at, name in takes:
             for path, sender in whose or [(taken_at, "")]:
                 known = first.setdefault((name, sender), path)
@@ -159,6 +171,8 @@ def _same_server(settings: Settings) -> Iterator[Finding]:
     apart = DomainTable((name, True) for name in options.routing_options(settings).apart)
     known = []
     for index, each in enumerate(settings.next_hop):
+        if not has_server(each) and each.source_ipv4 + each.source_ipv6:
+            known.append((("next_hop", index), each, f"by MX{origin_name(options.next_hop(each).origin)}"))
         if has_server(each):
             own = each.domain if each.domain and apart.find(each.domain) else ""
             known.append((("next_hop", index), each, destination_of_hop(options.next_hop(each), own).key))
@@ -188,7 +202,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 ((*here, "name"), known), f"{hop.name!r} is used twice", "Give one of the two tables another name"
             )
-        if not has_server(hop):
+        if not has_server(hop) and not hop.action:
             yield Finding(
                 ((*here, "name"), (*here, "host")), "A table with a name needs a host", "Add host, or remove name"
             )
@@ -199,11 +213,41 @@ def _names(settings: Settings) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+_RETRY: Final = ("retry_first_s", "retry_max_s", "lifetime_s", "lifetime_dsn_s", "delay_notice_s")
+
 # What mail over one connection cannot have different values of.
 _SHARED: Final = (
     *_CHANGES, "tls", "xforward", "xclient", "ignored_extensions", "hosts", "fallback", "source_ipv4", "source_ipv6",
-    "hello",
+    "hello", *_RETRY,
 )  # fmt: skip
+
+
+def lifetimes(here: Path, table: NextHopSection | LocalDomainSection, settings: Settings) -> Iterator[Finding]:
+    """Pauses and lifetimes of a table that do not fit together, or with those under [queue]."""
+    for less, more in (("retry_first_s", "retry_max_s"), ("delay_notice_s", "lifetime_s")):
+        one, two = (_of_table(table, key, settings) for key in (less, more))
+        given = [key for key in (less, more) if getattr(table, key) is not None]
+        if given and one > two:
+            too_long = given[0] == less
+            yield Finding(
+                ((*here, given[0]), here),
+                f"This is more than {more} ({two:g} s)" if too_long else f"This is less than {less} ({one:g} s)",
+                f"Set {less} of the table to at most its {more}",
+            )
+
+
+def _of_table(table: NextHopSection | LocalDomainSection, key: str, settings: Settings) -> float:
+    found = getattr(table, key)
+    return float(getattr(settings.queue, key) if found is None else found)
+
+
+def _listeners(here: Path, hop: NextHopSection, settings: Settings) -> Iterator[Finding]:
+    """Listeners that are not there."""
+    there = [each.name for each in settings.listener] + [submit.LISTENER, local_socket.LISTENER]
+    for place, name in enumerate(hop.listeners):
+        if name not in there:
+            text = f"There is no listener {name!r}"
+            yield Finding(((*here, "listeners", place), here), text, f"Write one of these: {', '.join(there)}")
 
 
 def has_server(hop: NextHopSection) -> bool:

@@ -360,9 +360,7 @@ class Tables:
         if self._transports is None:
             return unreachable(self.routing.destination(mailbox), self._maildir, mailbox)
         found = self._transports.at_once(mailbox)
-        if found is None or (isinstance(found, Attempt) and found.outcome is not Outcome.FAILED):
-            return None
-        return unreachable(found, self._maildir, mailbox)
+        return None if found is None else unreachable(found, self._maildir, mailbox)
 
     @property
     def aliases_refused(self) -> bool:
