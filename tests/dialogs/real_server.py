@@ -194,7 +194,7 @@ class RealServer:
         asked = Asked(transcript)
         asked.play()
         role = Role.SUBMISSION if offer.auth_required or offer.hold_max_s else Role.MX
-        trusted = role is Role.SUBMISSION and not offer.auth_required
+        trusted = (role is Role.SUBMISSION and not offer.auth_required) or offer.xverp
         options = ListenerOptions(
             "front",
             role,
@@ -326,6 +326,7 @@ def _receive(transcript: Transcript) -> ReceiveOptions:
             mt_priority_profile=offer.mt_priority or "",
             mt_priority_strangers_max=3,
             rrvs=offer.rrvs,
+            xverp=offer.xverp,
         ),
     )
 

@@ -29,20 +29,33 @@ EX_NOPERM: Final = 77
     "-f", "--from", "sender", metavar="ADDRESS",
     help="The sender of the envelope; \"<>\" or \"\" for none  [default: you, at the node's hostname]",
 )  # fmt: skip
+@click.option(
+    "--verp", "with_verp", is_flag=True,
+    help='Send to each recipient with a sender of its own, such as "list+ada=example.net@example.org".',
+)
+@click.option(
+    "--verp-delimiters", "verp", default="+=", show_default=True, metavar="XY",
+    help='The characters for "+" and "=" in such senders: two of "-=+".',
+)
 @click.argument("recipients", nargs=-1, required=True, metavar="RECIPIENT…")
 @config_option
-def submit(sender: str | None, recipients: tuple[str, ...], config: Path | None) -> None:
+def submit(
+    sender: str | None, with_verp: bool, verp: str, recipients: tuple[str, ...], config: Path | None
+) -> None:
     """Hand a message from standard input to the running node.
 
     The command ends with 0 when the node has stored the message. Lines may end with LF or CRLF. The node adds Date,
     Message-ID and From if they are missing. If it refuses one recipient, it takes the message for nobody.
     """
     from postroad.mail.message import only_crlf
+    from postroad.mail.verp import fault
     from postroad.operate.control import NotRunning
     from postroad.operate.submitting import SubmitRefused
     from postroad.operate.submitting import submit as hand_over
     from postroad.protocol.grammar import parse_mailbox
 
+    if wrong := fault(verp):
+        _end(EX_USAGE, f"--verp-delimiters: {wrong}")
     settings = settings_of(config)
     written = f"{who()}@{settings.hostname}" if sender is None else sender.removeprefix("<").removesuffix(">")
     for each in ((written,) if written else ()) + recipients:
@@ -59,7 +72,8 @@ def submit(sender: str | None, recipients: tuple[str, ...], config: Path | None)
         _end(EX_DATAERR, "the message has a CR that is no line end")
     try:
         told = hand_over(
-            Path(settings.state_dir), written, recipients, content, user=who(), timeout_s=settings.limits.message_s
+            Path(settings.state_dir), written, recipients, content, user=who(), timeout_s=settings.limits.message_s,
+            verp=verp if with_verp else "",
         )
     except NotRunning:
         _end(EX_TEMPFAIL, "The node is not running.")

@@ -36,6 +36,7 @@ UNIX: Final = "unix:"
 WithheldExtension = Literal[
     "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "HELP",
     "ETRN", "LIMITS", "REQUIRETLS", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "RRVS",
+    "XVERP",
 ]  # fmt: skip
 WithheldExtensions = Annotated[tuple[WithheldExtension, ...], BeforeValidator(one_or_more)]
 

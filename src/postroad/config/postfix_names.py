@@ -121,6 +121,8 @@ _OURS: Final[dict[str, str]] = {
     "notify_classes": "postmaster",
     "2bounce_notice_recipient": "postmaster",
     "maillog_file": "path under [log]",
+    "smtpd_authorized_verp_clients": "xverp under [extensions]",
+    "authorized_verp_clients": "xverp under [extensions]",
 }
 
 _NEEDLESS: Final[dict[str, str]] = {

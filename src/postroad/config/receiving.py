@@ -43,3 +43,4 @@ class ExtensionsSection(Section):
     mt_priority_strangers_max: int = of(ExtensionOptions.mt_priority_strangers_max, unit="priority")
     mt_priority_tunnel: bool = of(ExtensionOptions.mt_priority_tunnel, source="RFC 6758")
     rrvs: bool = of(ExtensionOptions.rrvs, source="RFC 7293")
+    xverp: bool = of(ExtensionOptions.xverp, source="Postfix, VERP_README")

@@ -31,12 +31,13 @@ class SubmitRefused(Exception):
 
 
 def submit(
-    state_dir: Path, sender: str, recipients: Sequence[str], content: bytes, *, user: str, timeout_s: float
+    state_dir: Path, sender: str, recipients: Sequence[str], content: bytes, *, user: str, timeout_s: float,
+    verp: str = "",
 ) -> str:
     """Hands the message over; the node's reply after its commit. `content`: with CRLF. `timeout_s`: for each wait.
     Raises NotRunning, SubmitRefused, PermissionError."""
     with _connected(state_dir, timeout_s) as connection:
-        request = Submit(sender, tuple(recipients), len(content), user)
+        request = Submit(sender, tuple(recipients), len(content), user, verp)
         try:
             connection.sendall(msgspec.json.encode(request) + b"\n")
             answer = _answer(connection)

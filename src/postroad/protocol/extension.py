@@ -175,6 +175,11 @@ EXTENSIONS: Final[tuple[Extension, ...]] = (
         rcpt=(Parameter("RRVS", rf"{_DATE_TIME}(?:;[CRcr])?"),), rcpt_octets=33,
     ),
     Extension(
+        "XVERP", "Postfix VERP_README", _when(lambda offer: offer.xverp, "XVERP"),
+        server="kept with the envelope: each recipient gets its mail from a sender of its own", client="not used",
+        mail=(Parameter("XVERP", r"(?:[-=+]{2})?"),), mail_octets=9,
+    ),
+    Extension(
         "XCLIENT", "Postfix XCLIENT_README",
         _when(lambda offer: offer.xclient, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"),
         server="the client counts as the one that it names; the session begins anew", client="not used",

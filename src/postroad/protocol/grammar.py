@@ -99,6 +99,7 @@ _PLAIN_MAX: Final = 256  # RFC 5321 §4.5.3.1.3: no limit on a path is lower
 #   esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 #   esmtp-value   = 1*(%d33-60 / %d62-126 / UTF8-non-ascii)          ; RFC 6531 §3.3
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_XVERP: Final = re.compile(r"([Xx][Vv][Ee][Rr][Pp])=([!-~]+)")  # no esmtp-value of RFC 5321: it may hold "="
 
 # RFC 1870 §4: size-value = 1*20DIGIT
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
@@ -306,7 +307,7 @@ def _parameters(text: str, allowed: frozenset[str]) -> dict[str, str] | Reply:
     for word in text.split(" "):
         if not word:
             continue
-        found = _PARAMETER.fullmatch(word)
+        found = _PARAMETER.fullmatch(word) or _XVERP.fullmatch(word)
         if found is None:
             return BAD_SYNTAX
         keyword = found[1].upper()

@@ -37,6 +37,7 @@ WITHHELD: Final[dict[str, dict[str, Any]]] = {
     "FUTURERELEASE": {"hold_max_s": None, "hold_until": ""},
     "MT-PRIORITY": {"mt_priority": None},
     "RRVS": {"rrvs": False},
+    "XVERP": {"xverp": False},
 }
 
 
@@ -86,6 +87,7 @@ class Offer(msgspec.Struct, frozen=True):
     hold_until: str = ""
     mt_priority: str | None = None
     rrvs: bool = False
+    xverp: bool = False
     enhanced_status_codes: bool = True
     xclient: bool = False
     xforward: bool = False

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from postroad.mail import verp
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.courier import Courier
@@ -410,8 +411,11 @@ class Carrying:
         self._carry_item(slot, item)
 
     def _carry_item(self, slot: Slot, item: Item) -> None:
-        if self.outbound is not None:
-            item = self._of_one_sender(self.outbound, slot.lane, item)
+        outbound = self.outbound
+        if outbound is None and item.mail.envelope.parameters and verp.delimiters(item.mail.envelope):
+            outbound = verp.outbound
+        if outbound is not None:
+            item = self._of_one_sender(outbound, slot.lane, item)
         elif item.sent:
             item.sent = ()  # it was taken up before, by older settings
         slot.item = item

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from postroad.mail import identifier, trace
+from postroad.mail import identifier, trace, verp
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -228,7 +228,8 @@ class LocalMail:
             return
         request = self._request
         utf8 = not all(str(each).isascii() for each in (sender or "", *self._recipients))
-        mail = Mail(sender, request.size, request.body, utf8, request.ret, request.envid)
+        wanted = ((verp.XVERP, request.verp),) if request.verp else ()
+        mail = Mail(sender, request.size, request.body, utf8, request.ret, request.envid, parameters=wanted)
         self._intake.mail(mail, self._on_mail)
 
     def _on_mail(self, answer: Reply) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail import verp
 from postroad.mail.envelope import Body, Notify, Ret
 from postroad.protocol.grammar import parse_notify
 from postroad.sendmail import places
@@ -24,7 +25,8 @@ _RETS: Final = {"FULL": Ret.FULL, "HDRS": Ret.HDRS}
 class LocalRequest(msgspec.Struct, frozen=True):
     """`sender`: None if the user named none, "" for the null reverse-path. `recipients`: as written, perhaps without a
     domain. `extract`: the header section names (further) recipients. `mail_errors`: the user wants refusals as mail.
-    `size`: octets of content that follow."""
+    `size`: octets of content that follow. `verp`: the delimiters of a sender of its own for each recipient, "" for
+    none."""
 
     verb: str
     sender: str | None = None
@@ -37,6 +39,7 @@ class LocalRequest(msgspec.Struct, frozen=True):
     envid: str = ""
     body: Body = Body.SEVEN_BIT
     size: int = 0
+    verp: str = ""
 
 
 def end(octets: bytes | bytearray) -> int:
@@ -76,6 +79,9 @@ def _request(verb: str, recipients: tuple[str, ...], values: dict[str, str]) -> 
     notify = parse_notify(values["notify"]) if "notify" in values else Notify.UNSET
     size = values.get("size", "0")
     envid = values.get("envid", "")
+    delimiters = values.get("verp", "")
+    if delimiters and verp.fault(delimiters):
+        return f"verp: {verp.fault(delimiters)}"
     if notify is None:
         return "notify is not as in RFC 3461"
     if not (size.isascii() and size.isdigit() and len(size) < 19):
@@ -94,4 +100,5 @@ def _request(verb: str, recipients: tuple[str, ...], values: dict[str, str]) -> 
         envid,
         _BODIES.get(values.get("body", ""), Body.SEVEN_BIT),
         int(size),
+        delimiters,
     )

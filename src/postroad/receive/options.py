@@ -323,6 +323,13 @@ class ExtensionOptions(msgspec.Struct, frozen=True):
             "and removes it from the mail of others.",
         ),
     ] = False
+    xverp: Annotated[
+        bool,
+        Meta(
+            description="Whether XVERP is offered to clients of trusted networks and to accounts: a message then goes "
+            "to each recipient with a sender of its own, such as `list+ada=example.net@example.org`.",
+        ),
+    ] = True
     rrvs: Annotated[
         bool,
         Meta(

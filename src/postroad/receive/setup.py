@@ -122,22 +122,23 @@ class ListenerSetup:
         starttls = startable and doors.tls_context(listener.asking) is not None
         # Who can have reports sent to whom he likes must be known. By DELIVERBY they can be had, too (RFC 2852 §3).
         dsn = known or self.lmtp or listener.role is not Role.MX or listener.dsn_for_strangers
+        verp = self.options.extensions.xverp and (known or listener.role is Role.SUBMISSION)
         if listener.auth or hold_max_s:  # what is offered changes with time
             auth: tuple[str, ...] = ()
             if listener.auth and doors.knowing.authenticator is not None:
                 may_auth = tls or listener.auth_without_tls
                 authenticator = doors.knowing.authenticator
                 auth = authenticator.mechanisms(bindable=bindable or not may_auth, certificate=certificate)
-            return self._offer(tls, starttls, auth, xclient, xforward, trusted, dsn, hold_max_s)
-        facts = (tls, starttls, xclient, xforward, trusted, dsn)
+            return self._offer(tls, starttls, auth, xclient, xforward, trusted, dsn, verp, hold_max_s)
+        facts = (tls, starttls, xclient, xforward, trusted, dsn, verp)
         found = self.offers.get(facts)
         if found is None:
-            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, trusted, dsn, 0)
+            found = self.offers[facts] = self._offer(tls, starttls, (), xclient, xforward, trusted, dsn, verp, 0)
         return found
 
     def _offer(
         self, tls: bool, starttls: bool, auth: tuple[str, ...], xclient: bool, xforward: bool, trusted: bool,
-        dsn: bool,
+        dsn: bool, verp: bool,
         hold_max_s: int,
     ) -> Offer:
         listener, doors, extensions = self.listener, self.doors, self.options.extensions
@@ -165,6 +166,7 @@ class ListenerSetup:
             hold_until=wishes_in.held_until(hold_max_s, doors.now_us()) if hold_max_s else "",
             mt_priority=extensions.mt_priority_profile if extensions.mt_priority else None,
             rrvs=extensions.rrvs,
+            xverp=verp,
         )
         return without(offer, listener.withheld_extensions)
 

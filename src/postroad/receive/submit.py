@@ -25,6 +25,7 @@ from typing import Final, cast
 
 import msgspec
 
+from postroad.mail import verp
 from postroad.mail.address import Address
 from postroad.mail.event import Noted
 from postroad.mail.message import only_crlf
@@ -55,12 +56,14 @@ def socket_path(state_dir: Path, number: int) -> Path:
 
 
 class Submit(msgspec.Struct, frozen=True):
-    """What the client wants. `sender`: "" is the null reverse-path. `size`: octets of content that follow."""
+    """What the client wants. `sender`: "" is the null reverse-path. `size`: octets of content that follow. `verp`: the
+    delimiters of a sender of its own for each recipient, "" for none."""
 
     sender: str
     recipients: tuple[str, ...]
     size: int
     user: str = ""
+    verp: str = ""
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,6 +125,7 @@ class Submission(asyncio.Protocol):
         self._line = bytearray()
         self._recipients: list[Address] = []  # that are still to be asked about
         self._size = 0
+        self._wanted: tuple[tuple[str, str], ...] = ()  # parameters of MAIL
         self._asking = self._at_once = False  # a recipient is asked about; it was answered within the call
         self._missing = -1  # octets of content that are still to come; -1: not yet
         self._ends_cr = False
@@ -180,7 +184,9 @@ class Submission(asyncio.Protocol):
         parsed = [parse_mailbox(each) for each in request.recipients]
         recipients = [each for each in parsed if each is not None]
         limits = self._setup.options.limits
-        if (request.sender and sender is None) or len(recipients) != len(parsed) or not parsed or request.size < 0:
+        if (request.sender and sender is None) or len(recipients) != len(parsed) or not parsed or request.size < 0 or (
+            request.verp and verp.fault(request.verp)
+        ):
             self._say_last(_NOT_READ)
         elif len(parsed) > limits.recipients_max:
             self._say_last(reply(452, "4.5.3", f"More than {limits.recipients_max} recipients"))
@@ -189,6 +195,7 @@ class Submission(asyncio.Protocol):
         else:
             assert self._intake is not None
             self._recipients, self._size = recipients, request.size
+            self._wanted = ((verp.XVERP, request.verp),) if request.verp else ()
             self._intake.client.greeted(request.user, esmtp=False)
             self._intake.visit()
             self._intake.ask(self._setup.rules.connect, Phase.CONNECT, partial(self._admitted, sender))
@@ -197,7 +204,7 @@ class Submission(asyncio.Protocol):
         assert self._intake is not None
         if passes(verdict):
             utf8 = not all(str(each).isascii() for each in (sender or "", *self._recipients))
-            self._intake.mail(Mail(sender, self._size, smtputf8=utf8), self._on_mail)
+            self._intake.mail(Mail(sender, self._size, smtputf8=utf8, parameters=self._wanted), self._on_mail)
         else:
             self._say_last(verdict.reply or replies.UNSURE)
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail import message, wishes
+from postroad.mail import message, verp, wishes
 from postroad.mail.envelope import Recipient
 from postroad.mail.numbers import counted
 from postroad.mail.reply import Reply, reply
@@ -30,6 +30,8 @@ _US: Final = 1_000_000
 _HOUR_US: Final = 3_600 * _US
 
 _OVER_BEFORE_RELEASE: Final = reply(501, "5.5.4", "The time of BY is over before the message is to be released")
+
+_VERP_OF_NOBODY: Final = reply(501, "5.5.4", "XVERP needs a sender")
 
 _TLS_REQUIRED: Final = b"tls-required"
 _VALID_SINCE: Final = b"require-recipient-valid-since"
@@ -51,6 +53,10 @@ def at_mail(mail: Mail, options: ExtensionOptions, now_us: int, *, known: bool) 
     refused = _time_refused(mail, options, now_us)
     if refused is not None:
         return refused
+    found = _with_delimiters(mail)
+    if isinstance(found, Reply):
+        return found
+    mail = found
     asked = wishes.parameter(mail.parameters, wishes.PRIORITY)
     if asked is None:
         return mail, replies.SENDER_OK
@@ -77,6 +83,17 @@ def _time_refused(mail: Mail, options: ExtensionOptions, now_us: int) -> Reply |
     if by is not None and release_us >= now_us + by.seconds * _US:
         return _OVER_BEFORE_RELEASE
     return None
+
+
+def _with_delimiters(mail: Mail) -> Mail | Reply:
+    """XVERP without a value means the usual delimiters."""
+    value = wishes.parameter(mail.parameters, verp.XVERP)
+    if value is None:
+        return mail
+    if mail.reverse_path is None:
+        return _VERP_OF_NOBODY
+    pairs = tuple((name, (given or verp.DEFAULT) if name == verp.XVERP else given) for name, given in mail.parameters)
+    return msgspec.structs.replace(mail, parameters=pairs)
 
 
 def _granted(asked: int, options: ExtensionOptions, *, known: bool) -> int:

@@ -27,7 +27,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail import identifier, trace, wishes
+from postroad.mail import identifier, trace, verp, wishes
 from postroad.mail import status as codes
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome
@@ -104,17 +104,35 @@ def make(
     events: list[Event] = [
         Reported(now_us, envelope.id, _names(those), DsnAction.FAILED.value, 0, why) for why, those in untold.items()
     ]
-    for action, those in told.items():
+    each_apart = verp.delimiters(envelope)
+    for action, those in _groups(told, apart=each_apart != ""):
         if envelope.reverse_path is not None and not envelope.peer.is_known:
             why = refusal(envelope.reverse_path, now_us)
             if why:
                 events.append(Reported(now_us, envelope.id, _names(those), action.value, 0, why))
                 continue
-        stored = _message(action, those, envelope, content, options, now_us, new_id(shard), read)
+        heard = _heard(envelope, those[0].recipient, each_apart) if each_apart else envelope
+        stored = _message(action, those, heard, content, options, now_us, new_id(shard), read)
         accepted.append(stored)
         events.append(Reported(now_us, envelope.id, _names(those), action.value, stored.envelope.id))
         events.append(_accepted(stored.envelope))
     return Made(tuple(accepted), tuple(events)) if events else NOTHING
+
+
+def _groups(
+    told: dict[DsnAction, list[RecipientReport]], *, apart: bool
+) -> list[tuple[DsnAction, list[RecipientReport]]]:
+    """Who is told of in one report. `apart`: the sender has another name for each recipient."""
+    if not apart:
+        return list(told.items())
+    return [(action, [each]) for action, those in told.items() for each in those]
+
+
+def _heard(envelope: Envelope, recipient: Recipient, delimiters: str) -> Envelope:
+    """The envelope with the sender that this recipient has heard of."""
+    assert envelope.reverse_path is not None
+    sender = verp.named(envelope.reverse_path, recipient, delimiters)
+    return msgspec.structs.replace(envelope, reverse_path=sender)
 
 
 def _why_not(report: RecipientReport, envelope: Envelope, options: ReportOptions) -> str | None:

@@ -6,7 +6,7 @@ changes what happens to the mail is obeyed or refused, never ignored.
 
 from __future__ import annotations
 
-from postroad.sendmail.exits import UNAVAILABLE, USAGE, End
+from postroad.sendmail.exits import USAGE, End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,17 +30,18 @@ _NAMES: Final = {"mailq": LIST, "newaliases": ALIASES}
 class Arguments:
     """What the caller wants. `sender`: None if it names none, "" for the null sender. `name`: the full name for a
     missing From. `extract`: recipients are (also) in the header section. `dots`: a line with only a dot is text.
-    `mail_errors`: a refused recipient is told by mail, not by the exit code."""
+    `mail_errors`: a refused recipient is told by mail, not by the exit code. `verp`: the delimiters of a sender of its
+    own for each recipient, "" for none."""
 
     __slots__ = (
         "body", "dots", "envid", "extract", "mail_errors", "mode", "name", "notify", "recipients", "ret", "sender",
-        "verbose",
+        "verbose", "verp",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.mode = SUBMIT
         self.sender: str | None = None
-        self.name = self.notify = self.ret = self.envid = self.body = ""
+        self.name = self.notify = self.ret = self.envid = self.body = self.verp = ""
         self.extract = self.dots = self.mail_errors = self.verbose = False
         self.recipients: list[str] = []
 
@@ -160,7 +161,10 @@ def _dsn(found: Arguments, letter: str, value: str) -> None:
     elif letter == "V":
         found.envid = value
     elif value[:1] == "V":  # other values of -X name a log file, which is not written
-        raise End(UNAVAILABLE, "-XV: the node does not send with a sender of its own for each recipient (VERP)")
+        delimiters = value[1:]
+        if delimiters and (len(delimiters) != 2 or not set(delimiters) <= set("-=+")):
+            raise End(USAGE, f"-X{value}: the delimiters are two characters, each one of -=+")
+        found.verp = delimiters or "+="
 
 
 def _path(value: str) -> str:

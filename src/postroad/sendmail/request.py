@@ -13,7 +13,7 @@ def submit(arguments: Arguments, size: int) -> bytes:
     if arguments.sender is not None:
         lines.append(f"from {arguments.sender}")
     lines += [f"to {recipient}" for recipient in arguments.recipients]
-    for word in ("name", "notify", "ret", "envid", "body"):
+    for word in ("name", "notify", "ret", "envid", "body", "verp"):
         value = getattr(arguments, word)
         if value:
             lines.append(f"{word} {value}")

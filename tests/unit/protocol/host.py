@@ -34,7 +34,7 @@ from postroad.protocol.server import ServerMachine
 OK = reply(250, "2.0.0", "fine")
 ALL = Offer(
     binarymime=True, starttls=True, auth=("PLAIN", "LOGIN"), vrfy=True, expn=True, etrn=True, limits=True,
-    by_min_s=0, hold_max_s=3600, mt_priority="MIXER", rrvs=True, xclient=True, xforward=True,
+    by_min_s=0, hold_max_s=3600, mt_priority="MIXER", rrvs=True, xverp=True, xclient=True, xforward=True,
 )
 
 

@@ -391,7 +391,7 @@ USES = {
     "ENHANCEDSTATUSCODES": (), "CHUNKING": ("BDAT 0",), "BINARYMIME": ("MAIL FROM:<> BODY=BINARYMIME",),
     "HELP": ("HELP",), "ETRN": ("ETRN relay.test",), "LIMITS": (), "REQUIRETLS": ("MAIL FROM:<> REQUIRETLS",),
     "DELIVERBY": ("MAIL FROM:<> BY=100;R",), "FUTURERELEASE": ("MAIL FROM:<> HOLDFOR=100",),
-    "MT-PRIORITY": ("MAIL FROM:<> MT-PRIORITY=3",), "RRVS": (),
+    "MT-PRIORITY": ("MAIL FROM:<> MT-PRIORITY=3",), "RRVS": (), "XVERP": ("MAIL FROM:<a@b.test> XVERP",),
 }  # fmt: skip
 
 
@@ -404,7 +404,7 @@ def test_what_is_withheld_is_not_offered_and_refused(keyword: str) -> None:
         house = House(listener=listener, options=everything)
         client = house.client()
         offered = client.say("EHLO c.test\r\n")
-        if keyword not in ("ETRN", "FUTURERELEASE", "REQUIRETLS"):  # of other listeners, or of TLS
+        if keyword not in ("ETRN", "FUTURERELEASE", "REQUIRETLS", "XVERP"):  # of other listeners or clients, or of TLS
             assert (f"250-{keyword}" in offered or f"250 {keyword}" in offered) is not bool(withheld)
         if withheld:
             for use in USES[keyword]:

@@ -119,6 +119,13 @@ def test_the_names_of_a_next_hop_come_first(tmp_path: Path) -> None:
     assert isinstance(sent, Sent) and str(sent.reverse_path).endswith("=ada@example.org")
 
 
+def test_names_that_cannot_be_told_now_stay_so(tmp_path: Path) -> None:
+    waiting = Sent(FAR, BOB, "the map is away")
+    envelope = Envelope(1, FAR, (Recipient(BOB),), 0, 0, STRANGER)
+    signing = made(tmp_path).outbound(lambda envelope, recipient, there: waiting)
+    assert signing(envelope, envelope.recipients[0], Destination("remote.example", Transport.SMTP)) is waiting
+
+
 def test_what_comes_back(tmp_path: Path) -> None:
     signing = made(tmp_path)
     signed = goes_out(signing, FAR)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroad.sendmail import arguments
-from postroad.sendmail.exits import UNAVAILABLE, USAGE, End
+from postroad.sendmail.exits import USAGE, End
 
 
 @pytest.mark.parametrize(
@@ -49,18 +49,22 @@ def test_what_programs_write(line: str, expected: dict[str, object]) -> None:
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("line", ["-f", "-bd", "-bx", "-B9BIT", "-N sometimes", "-R some", "-qRexample.test"])
+@pytest.mark.parametrize(
+    "line",
+    ["-f", "-bd", "-bx", "-B9BIT", "-N sometimes", "-R some", "-qRexample.test", "-XVab", "-XV+"],
+)
 def test_what_cannot_be_done_is_refused(line: str) -> None:
     with pytest.raises(End) as caught:
         arguments.read("sendmail", line.split())
     assert caught.value.code == USAGE and caught.value.text
 
 
-@pytest.mark.parametrize("line", ["-XV ann", "-XV-= ann"])
-def test_what_the_node_cannot_do_is_not_passed_over(line: str) -> None:
-    with pytest.raises(End) as caught:
-        arguments.read("sendmail", line.split())
-    assert caught.value.code == UNAVAILABLE
+@pytest.mark.parametrize(
+    ("line", "verp"), [("-XV ann", "+="), ("-X V ann", "+="), ("-XV-= ann", "-="), ("-Xlog ann", ""), ("ann", "")]
+)
+def test_a_sender_of_its_own_for_each_recipient(line: str, verp: str) -> None:
+    found = arguments.read("sendmail", line.split())
+    assert (found.verp, found.recipients) == (verp, ["ann"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.options import MaildirOptions
+from postroad.mail import verp
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -118,12 +119,13 @@ class Tables:
         if routing.mapped is not None:
             self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
             routing.mapped.changed.append(self._forget)
-        self.outbound = outbound(routing.options, names or {})
+        renaming = outbound(routing.options, names or {})
         self._ways_out = ways_out(routing.options, names or {}, signed_fields=signed_fields)
         waits = any(each.waits for each in (names or {}).values())
         self._naming = Naming(ByNextHop(routing.options, (names or {}).get)) if waits else None
-        if senders is not None:
-            self.outbound = senders.outbound(self.outbound)
+        if renaming is not None:
+            renaming = verp.after(renaming)
+        self.outbound = renaming if senders is None else senders.outbound(renaming or verp.outbound)
         self.ask_next_hop: AskNextHop | None = None  # set by who can reach next hops
         self._recipients = recipients
         self._aliases = aliases
