@@ -40,5 +40,5 @@ def test_no_number_that_can_be_one_is_written_before_a_plural() -> None:
         "explain.py: {len(facts.reports)} recipients",  # two at least
         "explain.py: {len(facts.reports)} recipients",
         "memory.py: {count} recipients",  # of an error that tells a bug
-        "shard.py: {count} recipients",
+        "gathering.py: {count} recipients",
     ]
