@@ -29,6 +29,8 @@ root: list
 members: :include:{place}/members
 fails: "|/bin/sh -c 'exit 67'"
 waits: "|/bin/sh -c 'exit 75'", ada
+owned: erin, fails, "|{place}/program {place}/out/owned"
+owner-owned: frank
 """
 
 
@@ -121,6 +123,25 @@ def test_exit_codes_of_programs(node: Node) -> None:
         "5.1.1", "rfc822; fails@example.org"
     )  # fmt: skip
     assert "program:|/bin/sh" in node.command("queue")
+
+
+def test_a_list_with_an_owner_has_its_own_sender(node: Node) -> None:
+    send(node, "owned@example.org", "gina@example.org")
+    place = place_of(node)
+    (member,) = maildir.wait(place / "mail" / "erin", 1)
+    (direct,) = maildir.wait(place / "mail" / "gina", 1)
+    assert b"Return-Path: <owner-owned@example.org>\n" in member and b"Return-Path: <s@sender.example>\n" in direct
+    (report,) = dsn.wait(place / "mail" / "frank", "fails@example.org")
+    assert report.recipients[0]["Status"] == "5.1.1"
+    file = place / "out" / "owned"
+    until(lambda: file.exists() and "SENDER=owner-owned@example.org" in file.read_text(), "the program ran")
+    assert "the sender of the mail through a list is its owner <owner-owned@example.org>" in node.command(
+        "trace", "owned@example.org"
+    )
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.sendmail("", ["owned@example.org"], b"Subject: null\r\n\r\nx\r\n")
+    assert b"Return-Path: <>\n" in next(each for each in maildir.wait(place / "mail" / "erin", 2) if b"null" in each)
+    assert len(maildir.wait(place / "mail" / "frank", 1)) == 1, "no report on a report"
 
 
 def test_what_is_not_allowed_is_said_with_its_line(node: Node, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ _OURS: Final[dict[str, str]] = {
     "allow_mail_to_commands": "programs under [alias_targets]",
     "allow_mail_to_files": "files under [alias_targets]",
     "default_privs": "user under [alias_targets]",
+    "owner_request_special": "owners under [alias_targets]",
     "command_time_limit": "time_s under [program]",
     "command_execution_directory": "directory under [program]",
     "virtual_alias_maps": "alias_maps",

@@ -156,6 +156,7 @@ class AliasTargetsSection(Section):
     includes: Places = of(OutletOptions.includes, example='["aliases"]')
     user: str = of(OutletOptions.user, source="Postfix, default_privs", example='"nobody"')
     as_owner: bool = of(OutletOptions.as_owner)
+    owners: bool = of(OutletOptions.owners, source="RFC 3461 §5.2.7.1; Postfix, owner_request_special")
 
 
 class RelayDomainSection(Section):

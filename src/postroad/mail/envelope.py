@@ -49,7 +49,8 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     `parameters`: further ESMTP parameters of RCPT, (keyword in capitals, value), such as ("RRVS", "...").
     `destination`: where its mail goes, if that had to be asked for when it was accepted; None: it is found each time
     the queue takes it up (`mail.routing`). `released`: an operator lets it go on although its route holds it; only in
-    questions about the route, never stored.
+    questions about the route, never stored. `sender`: the reverse-path of its mail, if an alias with an owner
+    (``owner-list``) gave it another one than the envelope has (RFC 3461 §5.2.7.1).
     """
 
     address: Address
@@ -59,6 +60,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[tuple[str, str], ...] = ()
     destination: Destination | None = None
     released: bool = False
+    sender: Address | None = None
 
     @property
     def name(self) -> str:
@@ -161,3 +163,9 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     long_lines: bool = False
     prefix: bytes = b""
     classes: tuple[str, ...] = ()
+
+    def of(self, recipient: Recipient) -> Envelope:
+        """The envelope of one recipient's mail: that of the message, or of the list that the message went through."""
+        if recipient.sender is None:
+            return self
+        return msgspec.structs.replace(self, reverse_path=recipient.sender, ret=Ret.UNSET, envid="")

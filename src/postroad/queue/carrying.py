@@ -432,6 +432,7 @@ class Carrying:
         """The recipients of an item that share a transaction, because they have one reverse-path, with their names at
         the destination. The others stand in line again."""
         envelope = item.mail.envelope
+        envelope = envelope.of(envelope.recipients[item.indexes[0]])
         sent = tuple([outbound(envelope, envelope.recipients[index], lane.destination) for index in item.indexes])
         path = sent[0].reverse_path
         if any(each.reverse_path != path for each in sent):
@@ -483,6 +484,9 @@ class Carrying:
     def _hand_over(self, slot: Slot, item: Item, content: Content) -> None:
         mail = item.mail
         envelope = mail.envelope
+        first = envelope.recipients[item.indexes[0]]
+        if first.sender is not None:  # all of an item have the same
+            envelope = envelope.of(first)
         seen = mail.only_crlf and content is mail.content
         reverse_path, forward_paths = envelope.reverse_path, _AS_IN_ENVELOPE
         if item.sent:

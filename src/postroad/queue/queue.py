@@ -35,6 +35,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 import msgspec
 
 from postroad.mail import identifier
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.job import Outbound
 from postroad.mail.route import Destination
@@ -208,7 +209,8 @@ class Queue:
 
     def _send_out(self, mail: QueuedMessage, answers: Iterable[tuple[int, Answer]]) -> None:
         """Each recipient goes to the lane of its destination, or waits until that is known."""
-        groups: dict[str, list[int]] = {}
+        groups: dict[tuple[str, Address | None], list[int]] = {}
+        recipients = mail.envelope.recipients
         destinations: dict[str, Destination] = {}
         failures: list[tuple[int, Attempt]] = []
         held: list[tuple[int, Attempt]] = []
@@ -216,12 +218,12 @@ class Queue:
         for index, answer in answers:
             if isinstance(answer, Destination):
                 destinations[answer.key] = answer
-                groups.setdefault(answer.key, []).append(index)
+                groups.setdefault((answer.key, recipients[index].sender), []).append(index)
             elif isinstance(answer, Attempt):
                 (held if answer.transport == HOLD else failures).append((index, answer))
             else:
                 pending.append((index, answer))
-        for destination_key, group in groups.items():
+        for (destination_key, _), group in groups.items():
             lane = self._carrying.lane(destinations[destination_key], mail)
             self._enqueue(lane, Item(mail, tuple(group)))
             self._carrying.pump(lane)

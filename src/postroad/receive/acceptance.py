@@ -24,7 +24,7 @@ from postroad.mail.event import Event, Held, Noted, Rewritten
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.reply import Reply, reply
 from postroad.receive import draft as drafts
-from postroad.receive import loops, refusals
+from postroad.receive import list_senders, loops, refusals
 from postroad.receive.draft import Draft
 from postroad.receive.replies import LEAVING
 from postroad.receive.setup import ListenerSetup
@@ -74,8 +74,10 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     expansion = draft.expansion if given else None
     recipients = expansion.recipients if expansion is not None else ()
     expanded: tuple[Event, ...] = ()
+    listed: tuple[Event, ...] = ()
     if expansion is not None and expansion.events:
         expanded = _stamped(expansion.events, now_us)
+        recipients, listed = list_senders.settled(draft.id, now_us, draft.mail.reverse_path, recipients)
     named = recipients or tuple(draft.recipients)
     envelope = drafts.envelope(
         draft, named, len(content) if isinstance(content, bytes) else content.size, now_us, doors.knowing.owns
@@ -89,6 +91,8 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         events += (Rewritten(now_us, draft.id, draft.said),)
     if draft.discarded or draft.dropped:
         events += drafts.removed(draft, now_us)
+    if listed:
+        events += listed
     if expansion is not None and expansion.stopped:
         events += loops.stopped(draft, expansion, now_us)
     if not recipients and draft.refused:

@@ -33,6 +33,7 @@ from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
 from postroad.mail.event import Accepted, Event, Reported
+from postroad.mail.expansion import Expansion
 from postroad.mail.message import HEADER_MAX, Content, ContentFile, header_end, only_crlf
 from postroad.mail.message import size as content_size
 from postroad.mail.reply import Reply
@@ -168,9 +169,13 @@ def _names(reports: Iterable[RecipientReport]) -> tuple[str, ...]:
 
 def _accepted(envelope: Envelope) -> Accepted:
     return Accepted(
-        envelope.accepted_us, envelope.id, "", (str(envelope.recipients[0].address),), envelope.size,
+        envelope.accepted_us, envelope.id, "", tuple(each.name for each in envelope.recipients), envelope.size,
         envelope.message_id, envelope.peer, "", envelope.parent,
     )  # fmt: skip
+
+
+ExpandNow = Callable[[int, int, tuple[Recipient, ...]], Expansion | None]
+"""What aliases make of the recipients of a report; None if they cannot be looked up at once."""
 
 
 class Reporter:
@@ -183,7 +188,9 @@ class Reporter:
         new_id: Callable[[int], int],
         read: Read = head,
         refusal: Refusal = lambda to, now_us: "",
+        expand: ExpandNow = lambda id, now_us, recipients: None,
     ) -> None:
+        self._expand = expand
         self._options = options
         self._now_us = now_us
         self._new_id = new_id
@@ -227,12 +234,46 @@ class Reporter:
         new_id: Callable[[int], int] | None = None,
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
         """DSNs and events for reports that are made already, such as those of an alias's expansion."""
-        made = make(
-            reports, envelope, content, self._options, now_us=self._now_us(), new_id=new_id or self._new_id,
-            read=self._read,
-            refusal=self._refusal,
-        )
-        return made.accepted, made.events
+        accepted: tuple[Stored, ...] = ()
+        events: tuple[Event, ...] = ()
+        for whole, those in _by_sender(envelope, tuple(reports)):
+            made = make(
+                those, whole, content, self._options, now_us=self._now_us(), new_id=new_id or self._new_id,
+                read=self._read, refusal=self._refusal,
+            )
+            accepted, events = accepted + made.accepted, events + made.events
+        return self._led(accepted, events) if accepted else (accepted, events)
+
+    def _led(
+        self, accepted: tuple[Stored, ...], events: tuple[Event, ...]
+    ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
+        """The reports whose recipients are aliases of ours, for those whom the aliases mean."""
+        for place, stored in enumerate(accepted):
+            envelope = stored.envelope
+            found = self._expand(envelope.id, envelope.accepted_us, envelope.recipients)
+            if found is None or not found.events or not found.recipients:
+                continue
+            recipients = tuple(msgspec.structs.replace(each, sender=None) for each in found.recipients)
+            whole = msgspec.structs.replace(envelope, recipients=recipients)
+            led = msgspec.structs.replace(stored, envelope=whole)
+            accepted = (*accepted[:place], led, *accepted[place + 1 :])
+            events = tuple(
+                _accepted(whole) if isinstance(each, Accepted) and each.id == whole.id else each for each in events
+            )
+            events += found.events
+        return accepted, events
+
+
+def _by_sender(
+    envelope: Envelope, reports: tuple[RecipientReport, ...]
+) -> Iterable[tuple[Envelope, tuple[RecipientReport, ...]]]:
+    """The reports for each sender, with the envelope as his recipients have it."""
+    if all(report.recipient.sender is None for report in reports):
+        return ((envelope, reports),)
+    found: dict[Address | None, list[RecipientReport]] = {}
+    for report in reports:
+        found.setdefault(report.recipient.sender, []).append(report)
+    return [(envelope.of(those[0].recipient), tuple(those)) for those in found.values()]
 
 
 # The message

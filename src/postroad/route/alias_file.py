@@ -128,6 +128,7 @@ class PlainTargets:
 
     def __init__(self, options: OutletOptions = outlets.NOTHING) -> None:
         self._options = options
+        self.owners = options.owners
 
     def read(self, word: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
         if outlets.is_include(word):

@@ -3,7 +3,8 @@
 What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep and
 how wide it goes; an alias that the message has already come through (`passed`) is not followed again; each mailbox is
 there once, and so is each file that an alias names; a program runs once for each alias that names it; the
-reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
+reverse-path stays (§3.9.1), unless there is an alias ``owner-NAME`` for the alias NAME: then it is this one (RFC 3461
+§5.2.7.1; the null reverse-path stays); a recipient that no alias names is passed on as it is; an alias that at its
 What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep
 and how wide it goes; an alias that the message came through before (`passed`) leads nowhere again; each mailbox is
 there once, and so is each file that an alias names; a program runs once for each alias that names it; the
@@ -56,6 +57,7 @@ Exists = Callable[[Address], bool]
 __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 
 _LIMITS: Final = AliasLimits()
+OWNER: Final = "owner-"
 MAILER_DAEMON: Final = "mailer-daemon"
 _TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
 _NO_SOURCES: Final[Mapping[str, TargetSource]] = MappingProxyType({})
@@ -79,12 +81,13 @@ class _Walk:
     """The way through aliases for one message: those that it is led through, and those where it stops, because it has
     been there before. `steps`: those of the recipient who is being expanded."""
 
-    __slots__ = ("_passed", "asked", "excess", "steps", "stopped", "through")
+    __slots__ = ("_passed", "asked", "excess", "owners", "steps", "stopped", "through")
 
     def __init__(self, passed: Passed | None = None, asked: Asked = AT_ONCE) -> None:
         self._passed = passed
         self.asked = asked
         self.steps: dict[Address, None] = {}
+        self.owners: dict[End, Address] = {}  # of the list that led to an end of the recipient who is being expanded
         self.through: dict[Address, None] = {}
         self.stopped: dict[Address, None] = {}
         self.excess = ""
@@ -252,7 +255,7 @@ class Aliases:
                 if key is not None:
                     twins.setdefault(key, (recipient, events[-1], likeness))
             for end in ends:
-                _add(result, _became(recipient, end, len(ends)))
+                _add(result, _became(recipient, end, len(ends), walk.owners.get(end)))
             count += len(into)
             if not walk.excess and count > self._limits.message_recipients_max:
                 walk.excess = f"the recipients lead to more than {self._limits.message_recipients_max} mailboxes"
@@ -272,6 +275,7 @@ class Aliases:
     def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[End] | None:
         """The mailboxes that an alias leads to in the end; None if it is none, or leads only to itself."""
         before = len(walk.stopped)
+        walk.owners.clear()
         ends = self._ends(address, exists, walk)
         if ends is None or ends == [address] or not (ends or walk.excess or len(walk.stopped) > before):
             walk.steps.clear()
@@ -293,13 +297,16 @@ class Aliases:
             return []
         ends: dict[End, None] = {}
         seen = {address}
-        todo = [(address, targets, 1)]
+        todo = [(address, targets, 1, self._owner(address, None, walk.asked))]
         while todo:
-            current, targets, depth = todo.pop()
+            current, targets, depth, owner = todo.pop()
             extension = self._unmatched(current, walk.asked) if self._extensions_kept else ""
             for target in targets:
                 if isinstance(target, OutletTarget):
-                    ends.setdefault(Outlet(current, target.destination))
+                    outlet = Outlet(current, target.destination)
+                    ends.setdefault(outlet)
+                    if owner is not None:
+                        walk.owners.setdefault(outlet, owner)
                     if one:
                         return list(ends)
                     continue
@@ -313,16 +320,37 @@ class Aliases:
                 if following is None:
                     if self._homes is None or self._is_there(reached, walk.asked):
                         ends.setdefault(reached)
+                        if owner is not None:
+                            walk.owners.setdefault(reached, owner)
                         if one:
                             return list(ends)
                 elif reached not in seen:
                     seen.add(reached)
                     if not walk.has_passed(reached):
-                        todo.append((reached, following, depth + 1))
+                        todo.append((reached, following, depth + 1, self._owner(reached, owner, walk.asked)))
             walk.excess = walk.excess or self._limits.fault(depth, max(len(ends), len(seen)), str(address))
             if walk.excess:
                 return []
         return list(ends)
+
+    def _owner(self, address: Address, before: Address | None, asked: Asked) -> Address | None:
+        """The owner of a list, if it has one; else that of the list which led to it. An owner has none."""
+        if not self._reader.owners:
+            return before
+        for name in dict.fromkeys((fold(address.local_part, ""), fold(address.local_part, self._delimiter))):
+            if not name.startswith(OWNER):
+                owner = Address(OWNER + name, address.domain)
+                if self._exactly(owner, asked) is not None:
+                    return owner
+        return before
+
+    def _exactly(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """The targets of an alias of this very name, which has no address extension."""
+        name = address.local_part
+        found = self._map.get(f"{name}@{address.domain}") or self._map.get(name)
+        if found is None and self._maps and self._is_local(address.domain):
+            return self._looked_up(address_steps(name, address.domain, ""), asked)
+        return found
 
     def _is_there(self, address: Address, asked: Asked) -> bool:
         return self._known(address, asked) is not False
@@ -441,7 +469,7 @@ def _are_different(recipients: tuple[Recipient, ...]) -> bool:
     return len({recipient.address for recipient in recipients}) == len(recipients)
 
 
-def _became(recipient: Recipient, end: End, count: int) -> Recipient:
+def _became(recipient: Recipient, end: End, count: int, owner: Address | None) -> Recipient:
     """What a recipient is at one of the `count` ends of its alias. The mailbox as the client named it is kept.
 
     RFC 3461 §5.2.7.2: a single one has all parameters; §5.2.7.3 (c): several have all but the wish to hear of success,
@@ -455,9 +483,11 @@ def _became(recipient: Recipient, end: End, count: int) -> Recipient:
     parameters = recipient.parameters
     if parameters and end != recipient.address:
         parameters = tuple(pair for pair in parameters if pair[0] != wishes.RRVS)
+    destination = None if isinstance(end, Address) else end.destination
+    if owner is not None:  # RFC 3461 §5.2.7.1 (b): nothing of the client's is passed on
+        return Recipient(address, destination=destination, sender=owner)
     return msgspec.structs.replace(
-        recipient, address=address, notify=notify, given=given, parameters=parameters,
-        destination=None if isinstance(end, Address) else end.destination,
+        recipient, address=address, notify=notify, given=given, parameters=parameters, destination=destination
     )
 
 
@@ -479,6 +509,8 @@ def _add(result: dict[Hashable, Recipient], recipient: Recipient) -> None:
     there = result.get(key)
     if there is None:
         result[key] = recipient
+    elif there.sender is not None and recipient.sender is None:
+        result[key] = recipient  # who is named beside the list has the mail of its sender
     elif there.notify is not recipient.notify:
         result[key] = msgspec.structs.replace(there, notify=_both(there.notify, recipient.notify))
 

@@ -70,6 +70,13 @@ class OutletOptions(msgspec.Struct, frozen=True):
             "is, they are used as `user`. An included file counts as a part of the file that includes it.",
         ),
     ] = False
+    owners: Annotated[
+        bool,
+        Meta(
+            description="Whether mail through an alias `list` has the sender `owner-list`, if there is an alias of "
+            "this name. The owner then gets the reports.",
+        ),
+    ] = True
 
 
 class TargetSource(msgspec.Struct, frozen=True):

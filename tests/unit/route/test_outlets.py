@@ -246,3 +246,29 @@ def test_an_outlet_is_no_circle_and_nothing_that_is_missing(tmp_path: Path) -> N
     assert [each.name for each in expand(made, "a")[0]] == ["/archive"]
     assert isinstance(made.ends(Address("b", "example.org"), lambda _: False), list)
     assert OutletTarget("", destination=Destination("a", Transport.MBOX)) != AliasTarget("")
+
+
+def test_a_list_with_an_owner_has_its_own_sender(tmp_path: Path) -> None:
+    text = "list: ada, sub, |/bin/x\nowner-list: boss, ada\nsub: bob, \\carol\nowner-sub@example.org: dora\n"
+    text += "plain: list\n"
+    made = aliases(tmp_path / "aliases", text)
+
+    def senders(*names: str) -> dict[str, str]:
+        return {each.name.partition("@")[0]: str(each.sender or "") for each in expand(made, *names)[0]}
+
+    by_list = {
+        "ada": "owner-list@example.org", "|/bin/x": "owner-list@example.org",
+        "bob": "owner-sub@example.org", "carol": "owner-sub@example.org",
+    }  # fmt: skip
+    assert senders("list") == senders("list+x") == senders("plain") == by_list
+    assert senders("list", "ada") == senders("ada", "list") == {**by_list, "ada": ""}
+    assert senders("owner-list") == {"boss": "", "ada": ""}
+    assert all(each.notify is Notify.UNSET for each in expand(made, "list")[0])
+    without = aliases(tmp_path / "aliases", text, OutletOptions(("aliases",), owners=False))
+    assert {each.sender for each in expand(without, "list")[0]} == {None}
+
+
+def test_the_owner_may_stand_in_a_map(tmp_path: Path) -> None:
+    values = Values(list="ada,bob", **{"owner-list": "boss"})
+    made = aliases(tmp_path / "aliases", "a: b\n", maps=(Map("file", "text", values, print),))
+    assert {str(each.sender) for each in expand(made, "list")[0]} == {"owner-list@example.org"}

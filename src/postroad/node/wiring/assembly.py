@@ -218,8 +218,11 @@ class Assembly:
         self._budget = Budget(edition.content_memory_max)
         self._clients = Clients(edition.clients, self._tally, self._bans, world.clock.now_us)
         self._places = Places(edition.auth, self._clients.names_of, self._clients.is_known)
-        self._reporter = Reporter(edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal)
         self._sizes = SizeLimits(edition.deliver.size_memory_s, loop.time)
+        self._reporter = Reporter(
+            edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal,
+            expand=lambda id, now_us, recipients: self.tables.expand_at_once(id, now_us, recipients),
+        )
         self._opener = Opener(
             name=edition.hostname,
             options=edition.deliver,

@@ -33,7 +33,7 @@ from postroad.mail.policy import ACCEPT, Question, Rules, Verdict
 from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
-from postroad.maps.asked import Asked, answered
+from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.protocol.grammar import parse_mailbox
@@ -199,6 +199,8 @@ class Tables:
     def destination(self, envelope: Envelope, recipient: Recipient) -> Answer:
         """Where the mail for a recipient goes next (`mail.routing.DestinationOf`), as the parameters of envelope and
         recipient demand it."""
+        if recipient.sender is not None:
+            envelope = envelope.of(recipient)
         found = self._route(envelope, recipient)
         if self._naming is not None:
             found = self._naming.asked(envelope, recipient, found)
@@ -237,6 +239,12 @@ class Tables:
         if isinstance(found, Expansion):
             return found
         return Expansion((), not_now=found.text) if isinstance(found, NotNow) else _expanded(found)
+
+    def expand_at_once(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion | None:
+        """The same for a report of our own; None if a map must be waited for, or if it leads to too many."""
+        asked: Asked = Known()
+        found = self._expand(id, now_us, self.routing.at_home(recipients), None, asked)
+        return None if asked.stopped or found.excess else found
 
     def _expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
