@@ -34,7 +34,8 @@ def route(
 
     For each one: the destination, its mail servers with their addresses, CNAME records and TLSA records, whether DNSSEC
     protects them, the order of tries, and warnings about mistakes in the DNS. The command looks names up by itself,
-    with the settings of [dns]; no node needs to run. It does not follow aliases of our own domains. Ends with 1 if
+    with the settings of [dns]; no node needs to run. It shows other addresses of sender and
+    recipient ([rewrite], `generic`). It does not follow aliases of our own domains. Ends with 1 if
     there is no way for an address.
     """
     from postroad.cli.command import print_json
@@ -64,6 +65,8 @@ def _print(way: WayFacts) -> None:
         click.echo(clean(f"{way.address} goes to {way.destination} ({way.transport}){how}"))
     else:
         click.echo(clean(way.address))
+    for change in way.changes:
+        click.echo(clean(change))
     if way.servers:
         click.echo()
         print_table(("MX", "SERVER", "ADDRESSES", "DNSSEC", "TLSA"), [_row(server) for server in way.servers])

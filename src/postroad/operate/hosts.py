@@ -23,6 +23,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
 from postroad.mail.routing import DestinationOf, Found, not_now
 from postroad.maps.maps import Maps, make
+from postroad.operate import renaming
 from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
@@ -58,7 +59,7 @@ class ServerFacts(msgspec.Struct, frozen=True):
 class WayFacts(msgspec.Struct, frozen=True):
     """Where mail for `address` goes. `destination`: its key, `transport`: how, "" if there is no way. `domain`: the
     owner of the MX records; `secure`: they were validated by DNSSEC. `tries`: the hosts in the order in which a worker
-    would try them now. `problem`: why there is no way."""
+    would try them now. `problem`: why there is no way. `changes`: other addresses of sender and recipient, in words."""
 
     address: str
     destination: str = ""
@@ -69,6 +70,7 @@ class WayFacts(msgspec.Struct, frozen=True):
     tries: tuple[str, ...] = ()
     problem: str = ""
     warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 class AskedMail(msgspec.Struct, frozen=True):
@@ -118,10 +120,20 @@ async def way(settings: Settings, written: str, resolver: Resolver, asked: Asked
     if sender and reverse_path is None:
         return WayFacts(written, problem=f"the sender {sender!r} is not a mail address")
     envelope = asked.envelope(reverse_path)
-    destination = await _destination(settings, ourselves, envelope, Recipient(address))
+    renamed = await renaming.accepted(settings, ourselves, envelope, Recipient(address))
+    if isinstance(renamed, str):
+        return WayFacts(written, problem=renamed)
+    envelope, recipient = renamed.envelope, renamed.recipient
+    destination = await _destination(settings, ourselves, envelope, recipient)
     if isinstance(destination, Attempt):
-        return WayFacts(written, problem=destination.text)
-    facts = WayFacts(written, destination.key, destination.transport.value, destination.domain)
+        return WayFacts(written, problem=destination.text, changes=renamed.changes)
+    names = await renaming.sent(settings, ourselves, envelope, recipient, destination)
+    if isinstance(names, str):
+        return WayFacts(written, problem=names, changes=renamed.changes)
+    changed = (*renamed.changes, *names)
+    facts = WayFacts(
+        written, destination.key, destination.transport.value, destination.domain, changes=changed
+    )
     if destination.path or destination.transport in HERE:
         return facts
     route = await mx.hops(destination, resolver, random.Random(), options.mx_options(settings), ourselves)

@@ -20,7 +20,7 @@ from postroad.maps.face import NotNow
 from postroad.route.by_next_hop import ByNextHop
 from postroad.route.generic import GenericNames
 from postroad.route.options import NextHop, RoutingOptions
-from postroad.route.rewriting import AddressMaps
+from postroad.route.rewriting import AddressKeys, AddressMaps, Named
 
 HopNames = dict[NextHop, GenericNames]
 
@@ -30,12 +30,19 @@ def outbound(options: RoutingOptions, names: HopNames) -> Outbound | None:
     return _Renamed(ByNextHop(options, names.get)) if names else None
 
 
-def generic_names(options: RoutingOptions, maps: Callable[[tuple[str, ...]], AddressMaps]) -> HopNames:
-    """The names of all next hops that have some. `maps`: makes the maps of these names ready."""
+def generic_names(
+    options: RoutingOptions, named: Named, *, is_ours: Callable[[str], bool], origin: str
+) -> HopNames:
+    """The names of all next hops that have some. `named`: the maps of these names; `is_ours`, `origin`: as for
+    `route.rewriting.AddressMaps`."""
+    delimiter = options.detail_delimiter
+
+    def maps(names: tuple[str, ...]) -> AddressMaps | None:
+        keys = AddressKeys(named(names), is_ours, delimiter)
+        return AddressMaps(keys, "generic_maps", origin=origin) if names else None
+
     return {
-        hop: GenericNames(
-            hop.generic, options.detail_delimiter, maps(hop.generic_maps) if hop.generic_maps else None
-        )
+        hop: GenericNames(hop.generic, delimiter, maps(hop.generic_maps))
         for hop in options.next_hops
         if hop.generic or hop.generic_maps
     }

@@ -39,6 +39,7 @@ from postroad.route.rewrite_options import (
     HeaderClients,
     RewriteOptions,
 )
+from postroad.route.table import RoutingTable
 
 NESTING_MAX: Final = 10  # how often maps are asked with their own result
 ADDRESSES_MAX: Final = 10_000  # addresses in the header fields of one message
@@ -316,6 +317,11 @@ async def _awaited(
     pending: Awaitable[Rewriting | NotNow], reverse_path: Address | None, recipients: tuple[Recipient, ...]
 ) -> Rewriting:
     return _finished(await pending, reverse_path, recipients)
+
+
+def is_ours_in(routing: RoutingTable, origin: str, domain: str) -> bool:
+    """Whether the local-part alone names a mailbox of this domain in maps of other addresses."""
+    return domain == origin or routing.is_local(domain)
 
 
 def rewriter(

@@ -18,7 +18,6 @@ from postroad.route.by_next_hop import ByNextHop
 from postroad.route.generic import Naming
 from postroad.route.options import Generic, LocalDomain, NextHop, RoutingOptions
 from postroad.route.outbound import HopNames, generic_names, outbound
-from postroad.route.rewriting import AddressKeys, AddressMaps
 from postroad.route.table import RoutingTable
 from postroad.route.way_out import ways_out
 from tests.unit.maps.fakes import Fixed, Waiting
@@ -38,12 +37,10 @@ def named(options: RoutingOptions, maps: dict[str, Any] | None = None) -> Outbou
 
 
 def names_of(options: RoutingOptions, maps: dict[str, Any] | None = None) -> HopNames:
-    def ready(names: tuple[str, ...]) -> AddressMaps:
-        found = tuple([Map(name, "test", (maps or {})[name], lambda text: None) for name in names])
-        keys = AddressKeys(found, lambda domain: domain == "ours.example", "+")
-        return AddressMaps(keys, "generic_maps", origin="ours.example")
+    def found(names: tuple[str, ...]) -> tuple[Map, ...]:
+        return tuple([Map(name, "test", (maps or {})[name], lambda text: None) for name in names])
 
-    return generic_names(options, ready)
+    return generic_names(options, found, is_ours=lambda domain: domain == "ours.example", origin="ours.example")
 
 
 def sent(hop: NextHop, sender: Address | None, recipient: Address = FAR, *further: NextHop, **options: object) -> Sent:

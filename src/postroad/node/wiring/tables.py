@@ -49,7 +49,7 @@ from postroad.route.later import Later
 from postroad.route.outbound import HopNames, generic_names, outbound
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.rewrite_options import RelocatedReply
-from postroad.route.rewriting import AddressKeys, AddressMaps, Rewriter, rewriter
+from postroad.route.rewriting import AddressKeys, Rewriter, is_ours_in, rewriter
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
@@ -458,7 +458,7 @@ def build(
         catch_all_first=routed.catch_all_first,
     )
     origin = canonical_domain(settings.sendmail.domain or settings.hostname)
-    is_ours = partial(_is_ours, routing, origin)
+    is_ours = partial(is_ours_in, routing, origin)
     rewriting = options.rewrite_options(settings)
     moved = maps.named(rewriting.relocated_maps)
     relocated = AddressKeys(moved, is_ours, routed.detail_delimiter) if moved else None
@@ -482,7 +482,7 @@ def build(
         transports=transports,
         senders=signed,
         sender_maps=SenderMaps(owners, routed.detail_delimiter) if owners else None,
-        names=generic_names(routed, partial(_generic_maps, maps, is_ours, origin, routed.detail_delimiter)),
+        names=generic_names(routed, maps.named, is_ours=is_ours, origin=origin),
         signed_fields=rewriting.signed_fields,
         try_new=rewriting.relocated_reply is RelocatedReply.TRY,
         relocated=relocated,
@@ -492,17 +492,6 @@ def build(
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
     )
-
-
-def _generic_maps(
-    maps: Maps, is_ours: Callable[[str], bool], origin: str, delimiter: str, names: tuple[str, ...]
-) -> AddressMaps:
-    return AddressMaps(AddressKeys(maps.named(names), is_ours, delimiter), "generic_maps", origin=origin)
-
-
-def _is_ours(routing: RoutingTable, origin: str, domain: str) -> bool:
-    """Whether the local-part alone names a mailbox of this domain in maps of other addresses."""
-    return domain == origin or routing.is_local(domain)
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
