@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import Address, canonical_domain
+from postroad.mail.address import Address, canonical_domain, is_ip_address
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.extension import without_extension
 from postroad.mail.message import HEADER_MAX
@@ -222,11 +222,16 @@ class Rewriter:
         wanted = self._options.header_clients
         if wanted is HeaderClients.ALL:
             return True
-        if wanted is HeaderClients.NONE:
+        if wanted is HeaderClients.NONE or (peer.forwarded is not None and peer.forwarded.source == "REMOTE"):
             return False
+        return self._is_here(peer) or (wanted is HeaderClients.KNOWN and peer.is_known)
+
+    def _is_here(self, peer: Peer) -> bool:
+        """Whether the client is this machine."""
         address = peer.address
-        is_here = not address or address in self._ourselves.addresses or is_loopback(address)
-        return is_here or (wanted is HeaderClients.KNOWN and peer.is_known)
+        if not address:  # a program, or a Unix socket; with `via` a client whose address nobody knows
+            return peer.via is None
+        return address in self._ourselves.addresses or (is_ip_address(address) and is_loopback(address))
 
     def _of(self, address: Address, kind: str, asked: Asked) -> Address:
         for table in self._tables[kind]:

@@ -49,6 +49,28 @@ ALIASES_ONLY = 'deliver = "aliases"\n'
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "a canonical map that is not there", '[rewrite]\ncanonical_maps = "hash:/etc/postfix/canonical"\n',
+        "rewrite.canonical_maps[1]", "There is no map 'hash:/etc/postfix/canonical'", "Declare a table of Postfix",
+    ),
+    (
+        "classes without their maps", '[rewrite]\nsender_canonical_classes = "envelope_sender"\n',
+        "rewrite.sender_canonical_classes", "no effect without sender_canonical_maps", "Add sender_canonical_maps",
+    ),
+    (
+        "header fields of nobody's mail", '[rewrite]\nheader_clients = "all"\nalways_bcc = "a@example.org"\n',
+        "rewrite.header_clients", "no effect without canonical_maps or", "Add canonical_maps",
+    ),
+    (
+        "names by a map that is not there", hop('generic_maps = "names"'), "next_hop[1].generic_maps[1]",
+        "There is no map 'names'", "Add a [[map]]",
+    ),
+    (
+        "two header sections for one server",
+        '[[next_hop]]\ndomain = "a.example"\nhost = "192.0.2.1"\nremove_fields = "X-A"\n'
+        '[[next_hop]]\ndomain = "b.example"\nhost = "192.0.2.1"\n',
+        "next_hop[2].remove_fields", "two different values of remove_fields", "Write the same remove_fields in both",
+    ),
+    (
         "a listener that is not there", hop('listeners = ["lists"]'), "next_hop[1].listeners[1]",
         "There is no listener 'lists'", "sendmail",
     ),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from postroad.mail.address import Address
-from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
 from postroad.mail.rewriting import Rewriting
 from postroad.maps.asked import Asked
 from postroad.maps.face import Answer, Map, NotNow
@@ -121,6 +121,9 @@ def test_each_side_has_its_maps_and_classes() -> None:
     (HeaderClients.KNOWN, HERE, True), (HeaderClients.KNOWN, STRANGER, False), (HeaderClients.KNOWN, ACCOUNT, True),
     (HeaderClients.KNOWN, Peer("192.0.2.9", trusted=True), True), (HeaderClients.LOCAL, ACCOUNT, False),
     (HeaderClients.LOCAL, Peer("127.0.0.1"), True), (HeaderClients.LOCAL, Peer("198.51.100.1"), True),
+    (HeaderClients.KNOWN, Peer("127.0.0.1", trusted=True, forwarded=Forwarded(source="REMOTE")), False),
+    (HeaderClients.KNOWN, Peer("127.0.0.1", forwarded=Forwarded(source="LOCAL")), True),
+    (HeaderClients.LOCAL, Peer(via=Via("XCLIENT", "192.0.2.1")), False), (HeaderClients.LOCAL, Peer("unknown"), False),
     (HeaderClients.NONE, HERE, False), (HeaderClients.ALL, STRANGER, True),
 ])  # fmt: skip
 def test_whose_header_fields(clients: HeaderClients, peer: Peer, rewritten: bool) -> None:

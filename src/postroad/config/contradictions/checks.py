@@ -19,6 +19,7 @@ from postroad.config.contradictions import (
     next_hops,
     numbers,
     relaying,
+    rewriting,
     senders,
     sending,
 )
@@ -55,6 +56,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     relaying.recipients,
     next_hops.find,
     maps.find,
+    rewriting.find,
     senders.find,
     sending.find,
     numbers.ordered,
