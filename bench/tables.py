@@ -34,7 +34,7 @@ from bench.compare import Mode, Server, Turn, measure, running, warm
 from bench.servers import PostfixServer, PostroadServer
 
 ENTRIES: Final = 100_000
-_COUNTS: Final = {"*": 20_000, "postfix": 4_000}
+_COUNTS: Final = {"*": 12_000, "postfix": 2_500}
 _QUICK: Final = {"*": 5_000, "postfix": 1_000}
 PLAIN: Final = Mode("plain", "4 KB, kept, no tables", "messages/s", 50, _COUNTS, _QUICK, keep=True, numbered=True)
 TABLES: Final = Mode(

@@ -2,12 +2,15 @@
 
 What always holds: a connection serves one look-up at a time; if a look-up fails or is given up, its connection is
 closed, because nobody knows what may still arrive on it. If a kept connection turns out to be broken, all kept ones are
-closed, and the look-up uses a new one. How it fails: with Away if no connection can be made.
+closed, and the look-up uses a new one. If the server takes no further connection while others are at work (it has a
+limit), the look-up waits for one of these. How it fails: with Away if no connection can be made and none is at work.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -29,6 +32,8 @@ class KeptConnections(Generic[C]):
         self._abort = abort
         self._is_away = is_away
         self._free: list[C] = []
+        self._at_work = 0
+        self._waiting: deque[asyncio.Future[C]] = deque()  # for one that is at work
         self._closed = False
 
     async def use(self, ask: Callable[[C], Awaitable[T]]) -> T:
@@ -41,12 +46,59 @@ class KeptConnections(Generic[C]):
         try:
             connection = await self._connect()
         except Exception as error:
-            raise Away(_said(error)) from error
+            if not self._at_work:
+                raise Away(_said(error)) from error
+            connection = await self._next()
+            self._at_work -= 1  # it was counted when it was given
         return await self._ask(connection, ask)
 
-    async def _ask(self, connection: C, ask: Callable[[C], Awaitable[T]]) -> T:
+    async def _next(self) -> C:
+        """The next connection whose work is done. Raises Away if the last one breaks."""
+        waiting: asyncio.Future[C] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
         try:
-            answer = await ask(connection)
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # given up at that moment
+                self._at_work -= 1
+                self._give(waiting.result())
+            raise
+
+    def _give(self, connection: C) -> None:
+        """The connection is free."""
+        if self._closed:
+            self._end(connection)
+            return
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                self._at_work += 1
+                waiting.set_result(connection)
+                return
+        self._free.append(connection)
+
+    def _fail_waiting(self) -> None:
+        """None is at work any more, for which somebody waits."""
+        while self._waiting and not self._at_work:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(Away("the server takes no connection"))
+
+    async def _ask(self, connection: C, ask: Callable[[C], Awaitable[T]]) -> T:
+        self._at_work += 1
+        try:
+            answer = await self._asked(connection, ask)
+        except BaseException:
+            self._at_work -= 1
+            self._fail_waiting()
+            raise
+        self._at_work -= 1
+        self._give(connection)
+        return answer
+
+    async def _asked(self, connection: C, ask: Callable[[C], Awaitable[T]]) -> T:
+        try:
+            return await ask(connection)
         except Exception as error:
             self._end(connection)
             if isinstance(error, OSError | EOFError | Away) or self._is_away(error):
@@ -55,11 +107,6 @@ class KeptConnections(Generic[C]):
         except BaseException:  # given up
             self._end(connection)
             raise
-        if self._closed:
-            self._end(connection)
-        else:
-            self._free.append(connection)
-        return answer
 
     def _end(self, connection: C) -> None:
         with contextlib.suppress(Exception):

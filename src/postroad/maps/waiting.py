@@ -58,7 +58,7 @@ class WaitingOptions(msgspec.Struct, frozen=True):
     ] = 5.0
     at_once_max: Annotated[
         int, Meta(ge=1, le=1000, description="Look-ups, and connections, of each worker at a time. Others wait.")
-    ] = 4
+    ] = 16
     cache_s: Annotated[float, Meta(ge=0, description="How long a value is kept. 0: not at all.")] = 30.0
     cache_missing_s: Annotated[
         float, Meta(ge=0, description="How long the node remembers that a key does not exist. 0: not at all.")
