@@ -151,8 +151,11 @@ class Machine:
         )
         self._program.start()
         ports = [int(each["port"]) for each in tomllib.loads(self.config.read_text()).get("listener", ())]
-        self._program.ready(lambda: all(listens("127.0.0.1", port) for port in ports) and self.run("postroad status"),
-                            "the node listens", within_s=60)  # fmt: skip
+        self._program.ready(
+            lambda: all(listens("127.0.0.1", port) for port in ports)
+            and "not running" not in self.run("postroad status", code=None),
+            "the node listens", within_s=60,
+        )
         return ""
 
     def stop(self) -> str:
