@@ -41,7 +41,7 @@ class Site:
 def site() -> Iterator[Site]:
     with folder("ro") as home:
         sendmail = Sendmail(home)
-        exim = Exim(home / "exim", mailboxes=("alice", "bob", "archive"))
+        exim = Exim(home / "exim", mailboxes=("alice", "bob", "archive", "quiet"))
         (home / "maps.py").write_text(
             "import pathlib\n"
             "def look_up(key):\n"
@@ -57,10 +57,14 @@ def site() -> Iterator[Site]:
                 "folder": str(sendmail.folder), "domain": "host.local", "remove_fields": "X-Originating-Script",
                 "add_fields": "X-Machine: web",
             },
-            "rewrite": {"sender_canonical_maps": "senders", "always_bcc": "archive@exim.example"},
+            "rewrite": {
+                "sender_canonical_maps": "senders", "always_bcc": "archive@exim.example",
+                "recipient_bcc_maps": "copies",
+            },
             "map": [
                 {"name": "senders", "kind": "inline",
                  "entries": ["root hostmaster", "bob@host.local bob.b@host.local"]},
+                {"name": "copies", "kind": "inline", "entries": "quiet@exim.example nobody@exim.example"},
                 {"name": "out", "kind": "python", "function": f"{home}/maps.py:look_up", "cache_missing_s": 0.1,
                  "pause_s": 0.1, "failures_max": 1_000},
             ],
@@ -128,3 +132,12 @@ def test_mail_waits_while_the_map_is_away(site: Site) -> None:
     message = maildir.parse(site.arrived("the map is away", within_s=60)[:4_000])
     assert message["Return-path"] == "<late@example.test>"
     assert message["From"] == "bob.b@example.test"
+
+
+def test_a_copy_that_fails_concerns_nobody_else(site: Site) -> None:
+    with smtplib.SMTP("127.0.0.1", site.node.port, timeout=60) as client:
+        client.sendmail("alice@exim.example", ["quiet@exim.example"], "Subject: with a bad copy\r\n\r\nhello\r\n")
+    site.arrived("with a bad copy", "quiet")
+    told = "not reported failed for <nobody@exim.example>: the sender asked not to be told"
+    until(lambda: told in site.node.log(200), "the failure of the copy")
+    assert "a copy for <nobody@exim.example> (recipient_bcc_maps)" in site.node.command("trace", "quiet@exim.example")

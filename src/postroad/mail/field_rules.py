@@ -9,12 +9,15 @@ that would be no field, or could not be folded, is not taken, and the field stay
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from postroad.mail.message import FIELD_NAME, LINE_MAX, raw_fields
+
+SAID_MAX: Final = 20  # changes that are told one by one
 
 Matches = Callable[[str], bool]
 Changed = Callable[[str], str | None]
@@ -52,7 +55,7 @@ class FieldRules(msgspec.Struct, frozen=True):
         if not done:
             return section, ()
         kept.append(section[at:])
-        return b"".join(kept), tuple(done)
+        return b"".join(kept), bounded(done)
 
     def coming(self, *sections: bytes) -> tuple[bytes, tuple[str, ...]]:
         """The fields that come, if these are the header sections of a message; and the same in words."""
@@ -75,6 +78,13 @@ class FieldRules(msgspec.Struct, frozen=True):
             if found is not None:
                 return _field(found, charset, field)
         return field
+
+
+def bounded(words: Collection[str]) -> tuple[str, ...]:
+    """As many of these words as log and history keep."""
+    more = len(words) - SAID_MAX
+    told = tuple(islice(words, SAID_MAX))
+    return (*told, f"and {more} more") if more > 0 else told
 
 
 def _text(field: bytes) -> tuple[str, str]:

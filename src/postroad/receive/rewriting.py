@@ -18,6 +18,7 @@ from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion
+from postroad.mail.field_rules import bounded
 from postroad.mail.policy import Action, Verdict, reject
 from postroad.mail.rewriting import Rewriting
 from postroad.receive import draft as drafts
@@ -67,8 +68,8 @@ def apply(draft: Draft, octets: bytes | None, rewriting: Rewriting) -> bytes | N
         draft.mail = mail = msgspec.structs.replace(mail, reverse_path=rewriting.reverse_path)
     if not mail.smtputf8 and _needs_utf8(rewriting, (added, head), before):
         draft.mail = msgspec.structs.replace(mail, smtputf8=True)
-    said = (*rewriting.changes, *(f"a copy for <{address}> ({setting})" for address, setting in rewriting.copies))
-    draft.said += said
+    draft.said += rewriting.changes
+    draft.said += bounded([f"a copy for <{address}> ({setting})" for address, setting in rewriting.copies])
     return octets
 
 

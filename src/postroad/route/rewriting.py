@@ -8,7 +8,7 @@ What always holds: a question is a function of what it looks up (`maps.asked`); 
 (`protocol.header_addresses`); fields that a DKIM or ARC signature covers stay as they are, unless the settings say
 otherwise; a copy is made once for each mailbox. How it fails: a value that is no address, or maps that lead in a
 circle, are "not now": mail waits until the map is mended. A message with more than `ADDRESSES_MAX` addresses in its
-header fields, or whose fields become too long, is refused.
+header fields, with more than `COPIES_MAX` copies, or whose fields become too long, is refused.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from postroad.route.table import RoutingTable
 
 NESTING_MAX: Final = 10  # how often maps are asked with their own result
 ADDRESSES_MAX: Final = 10_000  # addresses in the header fields of one message
+COPIES_MAX: Final = 1_000  # mailboxes that get a copy of one message
 
 Named = Callable[[tuple[str, ...]], tuple[Map, ...]]
 _SIDES: Final = {FieldSide.SENDER: HEADER_SENDER, FieldSide.RECIPIENT: HEADER_RECIPIENT}
@@ -251,6 +252,8 @@ class Rewriter:
             changes.append(f"the sender <{reverse_path}> became <{sender}>")
         named = tuple([self._recipient(each, asked) for each in recipients])
         copies = self._copied(sender, named, asked)
+        if len(copies) > COPIES_MAX:
+            return Rewriting(reverse_path, recipients, excess=f"more than {COPIES_MAX} mailboxes get a copy of it")
         made = sections
         if found:
             changed = [self._changed(each, asked) for each in found]

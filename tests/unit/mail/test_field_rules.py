@@ -117,3 +117,9 @@ def test_a_section_stays_a_section(parts: list[bytes], text: str, start: str) ->
 def test_folding_changes_no_octet(lengths: list[int]) -> None:
     field = b"A: " + b" ".join(b"x" * length for length in lengths)
     assert folded(field).replace(b"\r\n", b"") == field
+
+
+def test_many_changes_are_told_in_few_words() -> None:
+    section = b"".join(b"X-%d: a\r\n" % number for number in range(1_000))
+    found, done = made(("/^X-/",)).applied(section)
+    assert (found, len(done), done[-1]) == (b"", 21, "and 980 more")

@@ -212,3 +212,8 @@ def test_a_header_section_that_would_become_too_long_is_refused() -> None:
     table: dict[str, Answer] = {"@h.example": "@" + ".".join(["x" * 60] * 4)}
     head = b"To: " + b",\r\n ".join(b"u%d@h.example" % number for number in range(9_000)) + b"\r\n"
     assert "octets" in asked(made({"canonical_maps": table}), "", head=head).excess
+
+
+def test_too_many_copies_are_refused() -> None:
+    table: dict[str, Answer] = {"ann@h.example": ", ".join(f"u{number}@h.example" for number in range(1_001))}
+    assert "more than 1000" in asked(made({"recipient_bcc_maps": table}), "", "ann@h.example").excess
