@@ -110,6 +110,10 @@ class LocalDomainSection(Section):
     quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')
     over_quota: OverQuota = of(route.LocalDomain.over_quota, source="RFC 3463 §3.3", word=True)
     quota_warning: int = of(route.LocalDomain.quota_warning, unit="percent")
+    quota_maps: MapNames = of(
+        route.LocalDomain.quota_maps, source="Postfix, check_policy_service", example='["quota-status"]'
+    )
+    quota_at_rcpt: bool = of(route.LocalDomain.quota_at_rcpt)
     detail_folders: bool = of(route.LocalDomain.detail_folders, source="RFC 5233")
     tls: TlsDemand = of(route.LocalDomain.tls, source="RFC 3207", word=True, example='"verify"')
     username: str = setting(

@@ -19,7 +19,7 @@ from postroad.maps.function import function_driver
 from postroad.maps.ldap import ldap_driver
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
-from postroad.maps.services import http_driver, socketmap_driver, tcp_driver
+from postroad.maps.services import http_driver, policy_driver, socketmap_driver, tcp_driver
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
@@ -249,6 +249,10 @@ def _tcp(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell)
     return _waiting(tcp_driver(f"map {options.name}", options.url), options, tell)
 
 
+def _policy(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _waiting(policy_driver(f"map {options.name}", options.url), options, tell)
+
+
 def _python(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
     return _waiting(function_driver(options.function, options.waiting.at_once_max), options, tell)
 
@@ -290,5 +294,6 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], M
     MapKind.HTTP: _http,
     MapKind.SOCKETMAP: _socketmap,
     MapKind.TCP: _tcp,
+    MapKind.POLICY: _policy,
     MapKind.PYTHON: _python,
 }

@@ -32,6 +32,7 @@ class MapKind(enum.Enum):
     HTTP = "http"
     SOCKETMAP = "socketmap"
     TCP = "tcp"
+    POLICY = "policy"
     PYTHON = "python"
 
 
@@ -49,7 +50,8 @@ class MapOptions(msgspec.Struct, frozen=True):
             "that `postmap` has made of one. `sqlite`: a `query` to the database in `file`. `postgresql`, "
             "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `ldap`: a search. `http`, "
             "`socketmap`, `tcp`: a server at `url`, asked by HTTP or as Postfix asks its socketmap and tcp tables. "
-            "`python`: a `function` of yours. docs/maps.md describes each.",
+            "`policy`: a policy server at `url`, as check_policy_service of Postfix asks one. `python`: a `function` "
+            "of yours. docs/maps.md describes each.",
         ),
     ]
     file: Annotated[
@@ -79,8 +81,8 @@ class MapOptions(msgspec.Struct, frozen=True):
             description="postgresql, mysql: the database, written `postgresql://user@host/database` or "
             "`mysql://user@host/database`. ldap: the server, the base, the attributes that are the answer and the "
             "scope (`base`, `one` or `sub`), written `ldaps://host/dc=example,dc=org?mail?sub`. http: the URL to GET, "
-            "with `{key}` where the key stands; the answer is 200 with the value as text, or 404. socketmap, tcp: the "
-            "server, written `127.0.0.1:10001` or `unix:/path`.",
+            "with `{key}` where the key stands; the answer is 200 with the value as text, or 404. socketmap, tcp, "
+            "policy: the server, written `127.0.0.1:10001` or `unix:/path`.",
         ),
     ] = ""
     user: Annotated[
@@ -118,6 +120,7 @@ OPTIONAL: dict[MapKind, tuple[str, ...]] = {
     MapKind.HTTP: ("password_file", "ca_file", *_WAITING),
     MapKind.SOCKETMAP: _WAITING,
     MapKind.TCP: _WAITING,
+    MapKind.POLICY: _WAITING,
     MapKind.PYTHON: _WAITING,
 }
 NEEDED: dict[MapKind, tuple[str, ...]] = {
@@ -139,5 +142,6 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.HTTP: ("url",),
     MapKind.SOCKETMAP: ("url", "table"),
     MapKind.TCP: ("url",),
+    MapKind.POLICY: ("url",),
     MapKind.PYTHON: ("function",),
 }

@@ -129,6 +129,45 @@ def _unquoted(text: str) -> str:
     return octets.decode("utf-8", "backslashreplace")
 
 
+class PolicyDriver:
+    """A server that speaks the protocol of check_policy_service: attributes, one in each line, and an empty line. It is
+    asked as at RCPT. A key is the address of the recipient, with a space and the size of the message behind it if that
+    is known. The value is the action, such as ``DUNNO`` or ``552 5.2.2 full``."""
+
+    folds = False
+
+    def __init__(self, place: str) -> None:
+        self._service = LineService(place)
+
+    async def fetch(self, key: str, part: bool) -> str | None:
+        address, _, size = key.partition(" ")
+        if part or "@" not in address or not address.isprintable():
+            return None
+        attributes = {
+            "request": "smtpd_access_policy", "protocol_state": "RCPT", "protocol_name": "ESMTP",
+            "recipient": address, "size": size if size.isdigit() else "0",
+        }  # fmt: skip
+        question = "".join(f"{name}={value}\n" for name, value in attributes.items()).encode() + b"\n"
+        return await self._service.connections.use(lambda streams: _action(streams, question))
+
+    def close(self) -> None:
+        self._service.connections.close()
+
+
+async def _action(streams: Streams, question: bytes) -> str | None:
+    reader, writer = streams
+    writer.write(question)
+    try:
+        octets = await reader.readuntil(b"\n\n")
+    except asyncio.LimitOverrunError as error:
+        raise Away("the server's answer is too long") from error
+    for line in octets.decode("utf-8", "backslashreplace").splitlines():
+        name, found, value = line.partition("=")
+        if found and name.strip() == "action":
+            return value.strip() or None
+    raise Away("the server's answer has no action")
+
+
 class HttpDriver:
     """A URL with ``{key}``."""
 
@@ -173,6 +212,13 @@ def tcp_driver(where: str, url: str) -> TcpDriver | Problem:
         return TcpDriver(url)
     except ValueError as error:
         return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:10001".')
+
+
+def policy_driver(where: str, url: str) -> PolicyDriver | Problem:
+    try:
+        return PolicyDriver(url)
+    except ValueError as error:
+        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:12340".')
 
 
 def http_driver(

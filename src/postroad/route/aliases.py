@@ -195,6 +195,10 @@ class Aliases:
         is_box = self._is_box if asked is AT_ONCE else partial(self._is_box, asked=asked)
         return bool(self._ends(address, is_box, _Walk(None, asked), one=True, named=named))
 
+    def has_name(self, address: Address, asked: Asked) -> bool:
+        """Whether an alias stands for this very mailbox."""
+        return self._named(address, asked) is not None
+
     def standing(self, address: Address) -> Address:
         """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
         if extension_at(address.local_part, self._delimiter) < 0 or self._extensions_kept:

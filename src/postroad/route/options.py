@@ -206,8 +206,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
     over_quota: Annotated[
         OverQuota,
         Meta(
-            description="Maildir, mbox: what happens to a message for a mailbox that is full. `defer`: it waits and is "
-            "tried again (4.2.2). `fail`: the sender gets it back (5.2.2).",
+            description="What happens to a message for a mailbox that is full. `defer`: it waits and is tried again "
+            "(4.2.2). `fail`: the sender gets it back (5.2.2).",
         ),
     ] = OverQuota.DEFER
     quota_warning: Annotated[
@@ -233,6 +233,22 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "valid tag. docs/senders.md says more.",
         ),
     ] = Batv.OFF
+    quota_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps that are asked at RCPT if a mailbox has room: a map of kind `policy` (Dovecot's "
+            "quota-status), or one with `over` or the octets that are left. If there is no room, the client hears "
+            "452 4.2.2, or 552 5.2.2 with `over_quota` `fail`. If a map cannot answer, the recipient is accepted. "
+            "docs/domains.md lists the values.",
+        ),
+    ] = ()
+    quota_at_rcpt: Annotated[
+        bool,
+        Meta(
+            description="Maildir: whether a recipient whose mailbox is full by its quota is refused at RCPT already. "
+            "The SIZE that the client declares counts.",
+        ),
+    ] = False
     verify: Annotated[
         bool,
         Meta(

@@ -84,12 +84,15 @@ def set_of(section: Section, name: str) -> frozenset[object]:
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "maildir": (
         "path", "quota_size", "quota_messages", "quota_file", "over_quota", "quota_warning", "detail_folders", "user",
-        "user_group",
+        "user_group", "quota_maps", "quota_at_rcpt",
     ),
-    "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group"),
-    "lmtp": ("verify", "socket", "host", "hosts", "port", "xforward", "xclient", "tls", "username", "password_file"),
-    "program": ("command", "user"),
-    "http": ("url", "format", "secret_file", "authorization_file", "together"),
+    "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group", "quota_maps"),
+    "lmtp": (
+        "quota_maps", "over_quota", "verify", "socket", "host", "hosts", "port", "xforward", "xclient", "tls",
+        "username", "password_file",
+    ),
+    "program": ("command", "user", "quota_maps", "over_quota"),
+    "http": ("url", "format", "secret_file", "authorization_file", "together", "quota_maps", "over_quota"),
     "aliases": (),
 }
 
@@ -142,6 +145,12 @@ def users(settings: Settings) -> Iterator[Finding]:
         if "{" in domain.user and domain.user != LOCAL_PART:
             yield Finding(
                 ((*here, "user"),), f"{domain.user!r} is no user", f'Write the name of a user, or "{LOCAL_PART}"'
+            )
+        if domain.quota_at_rcpt and domain.user:
+            yield Finding(
+                ((*here, "quota_at_rcpt"), (*here, "user")),
+                "The node cannot look into the mailboxes of another user",
+                "Remove quota_at_rcpt, or use quota_maps",
             )
         if domain.user_group and not domain.user:
             yield Finding(((*here, "user_group"),), "This has no effect without user", "Add user, or remove it")

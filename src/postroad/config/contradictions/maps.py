@@ -72,6 +72,8 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
     for index, domain in enumerate(settings.domain):
         for place, name in enumerate(domain.recipient_maps):
             yield ("domain", index, "recipient_maps", place), name
+        for place, name in enumerate(domain.quota_maps):
+            yield ("domain", index, "quota_maps", place), name
         for place, name in enumerate(domain.domain_maps):
             yield ("domain", index, "domain_maps", place), name
     for index, relayed in enumerate(settings.relay.domain):

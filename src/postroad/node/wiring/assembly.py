@@ -30,6 +30,8 @@ from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, TallyFrame
 from postroad.config import options
 from postroad.deliver.opener import Opener
+from postroad.deliver.quota import QuotaTable
+from postroad.deliver.room import is_full
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -148,6 +150,7 @@ class Assembly:
         self._local: LocalConnections | None = None
         self._drop: Drop | None = None
         self._local_server: Server | None = None
+        self._quotas = QuotaTable()
         self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.spool: SqliteSpool
@@ -339,6 +342,20 @@ class Assembly:
         if self._questions is not None:
             self._questions.take(edition.verify)
             edition.tables.ask_next_hop = self._questions.ask
+        if edition.tables.room is not None:
+            edition.tables.room.is_full = partial(self._is_full, edition)
+
+    async def _is_full(self, edition: Edition, address: Address, size: int) -> bool:
+        """Whether the Maildir of a mailbox of ours has no room for so many octets."""
+        mailbox = edition.tables.routing.home(address)
+        destination = edition.tables.routing.destination(mailbox)
+        if isinstance(destination, Attempt):
+            return False
+        look = partial(
+            is_full, destination, mailbox, size, self._world.clock.now_us(), edition.deliver.maildir,
+            self._world.disk.posix, self._quotas,
+        )  # fmt: skip
+        return await self._loop.run_in_executor(self._pool, look)
 
     def _note_level(self, level: str, text: str) -> None:
         self._note(Noted(self._world.clock.now_us(), 0, level, text))

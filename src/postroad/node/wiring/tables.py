@@ -28,14 +28,16 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.job import WayOut
+from postroad.mail.judging import compose
 from postroad.mail.owned import Owned
-from postroad.mail.policy import ACCEPT, Question, Rules, Verdict
+from postroad.mail.policy import ACCEPT, Question, Rule, Rules, Verdict
 from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.maps import Maps, make
+from postroad.node.wiring.quota import MailboxRoom, has_quotas
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import ListenerOptions
@@ -92,6 +94,7 @@ class Tables:
         maildir: MaildirOptions,
         maps: Maps,
         transports: TransportMaps | None = None,
+        tell: Callable[[str, str], None] = lambda level, text: None,
         senders: Senders | None = None,
         sender_maps: SenderMaps | None = None,
         rewriter: Rewriter | None = None,
@@ -127,6 +130,12 @@ class Tables:
             renaming = verp.after(renaming)
         self.outbound = renaming if senders is None else senders.outbound(renaming or verp.outbound)
         self.ask_next_hop: AskNextHop | None = None  # set by who can reach next hops
+        self.room: MailboxRoom | None = None
+        if has_quotas(routing.options):
+            self.room = MailboxRoom(
+                local=routing.local, mailbox=self._mailbox, named=maps.named, answered=self._answered,
+                delimiter=routing.options.detail_delimiter, tell=tell,
+            )
         self._recipients = recipients
         self._aliases = aliases
         self._mx_options = mx_options
@@ -267,10 +276,22 @@ class Tables:
             has_owner=None if self.sender_maps is None else self.sender_maps.has_owner,
             moved=None if self._relocated is None else self._moved,
             try_new=self._try_new,
-            verify=self._verify if self.verifies else None,
+            verify=self._last_questions(),
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
         return made if self._mapped is None else settled(made, self.routing.settle)
+
+    def _last_questions(self) -> Rule | None:
+        """What is asked about a recipient that all else accepts; None for nothing."""
+        asked: list[Rule] = [self._verify] if self.verifies else []
+        return compose([*asked, self.room] if self.room is not None else asked)
+
+    def _mailbox(self, address: Address, asked: Asked) -> Address | None:
+        """By which name a recipient of ours is a mailbox; None if it is an alias, or nobody."""
+        mailbox = self.routing.home(address)
+        if not self._recipients.has_box(mailbox, asked) or self._aliases.has_name(mailbox, asked):
+            return None
+        return mailbox
 
     @property
     def verifies(self) -> bool:
@@ -308,7 +329,7 @@ class Tables:
             mailbox = self.rewriter.recipient(mailbox, asked)
         if asked.stopped or not self._recipients.is_open(mailbox.domain):
             return None
-        if self._recipients.is_named(mailbox, asked) or self._aliases.names(mailbox, asked):
+        if self._recipients.is_named(mailbox, asked) or self._aliases.has_name(mailbox, asked):
             return None
         return mailbox
 
@@ -480,6 +501,7 @@ def build(
         maildir=maildir,
         maps=maps,
         transports=transports,
+        tell=tell,
         senders=signed,
         sender_maps=SenderMaps(owners, routed.detail_delimiter) if owners else None,
         names=generic_names(routed, maps.named, is_ours=is_ours, origin=origin),
