@@ -149,10 +149,14 @@ class SendingOffice:
         if self._changed:
             await self._write()
 
+    def state(self) -> _Kept:
+        """What goes into the file."""
+        return _Kept([self._office.kept(place) for place in range(len(WINDOWS_S))], dict(self._noticed))
+
     async def _write(self) -> None:
         self._changed = False
         self._next_us = self._now_us() + int(KEEP_S * 1e6)
-        kept = _Kept([self._office.kept(place) for place in range(len(WINDOWS_S))], dict(self._noticed))
+        kept = self.state()
         path = self._state_dir() / FILE
         try:
             await asyncio.to_thread(_replace, path, kept)
