@@ -215,3 +215,14 @@ def test_it_starts_without_modules_that_are_slow_to_import(site: Site) -> None:
                                                    "request")),
     }  # fmt: skip
     until(lambda: site.arrived("imports", "ann"), "it is there")
+
+
+@pytest.mark.parametrize(("option", "expected"), [("-XV", "ann+bob=example.test"), ("-XV-=", "ann-bob=example.test")])
+def test_a_sender_of_its_own_for_each_recipient(site: Site, option: str, expected: str) -> None:
+    subject = f"verp {option}"
+    ended = site.sendmail(option, "-f", "ann@example.test", "bob@example.test", "postmaster@example.test",
+                          message=f"Subject: {subject}\n\nhello\n".encode())  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    (bob, postmaster) = site.arrived(subject, "bob", "postmaster")
+    assert bob["Return-Path"] == f"<{expected}@example.test>"
+    assert postmaster["Return-Path"] == f"<{expected.replace('bob', 'postmaster')}@example.test>"
