@@ -6,8 +6,8 @@ and BATV (`route.batv`). On the way in `returned` says at RCPT what such a recip
 place when the message is accepted, with an event; so history shows both, and `given` keeps what the client named.
 
 What always holds: mail for our own and for relay domains, the null reverse-path, and mail of authenticated clients get
-no SRS sender; only mail of known clients and of the node itself gets a BATV tag, so that nobody has a forged sender
-signed. While a file of keys is wrong, the keys from before stay.
+no SRS sender; only mail of known clients, of lists with an owner and of the node itself gets a BATV tag, so that nobody
+has a forged sender signed. While a file of keys is wrong, the keys from before stay.
 """
 
 from __future__ import annotations
@@ -74,32 +74,33 @@ class Senders:
             sender = sent.reverse_path
             if sender is None or sent.not_now or destination.transport is not Transport.SMTP:
                 return sent
-            signed = self._signed(sender, envelope, recipient.address, destination)
+            signed = self._signed(sender, envelope, recipient, destination)
             return sent if signed is sender else Sent(signed, sent.forward_path)
 
         return named
 
-    def _signed(self, sender: Address, envelope: Envelope, recipient: Address, destination: Destination) -> Address:
+    def _signed(self, sender: Address, envelope: Envelope, recipient: Recipient, destination: Destination) -> Address:
         if self._routing.is_local(sender.domain):
             return self._tagged(sender, envelope, recipient, destination)
         keys = self._srs_keys
         if keys is None or envelope.peer.identity or sender.domain == self._srs.domain:
             return sender
-        if self._excluded.find(sender.domain) or self._is_ours(recipient.domain):
+        if self._excluded.find(sender.domain) or self._is_ours(recipient.address.domain):
             return sender
         return srs.forward(sender, self._srs, keys.keys[0], self._now_us())
 
     def _is_ours(self, domain: str) -> bool:
         return self._routing.is_local(domain) or self._routing.is_relay(domain)
 
-    def _tagged(self, sender: Address, envelope: Envelope, recipient: Address, destination: Destination) -> Address:
-        keys = self._batv_keys
-        if keys is None or sender.domain not in self._signing or self._routing.is_local(recipient.domain):
+    def _tagged(self, sender: Address, envelope: Envelope, recipient: Recipient, destination: Destination) -> Address:
+        keys, domain = self._batv_keys, recipient.address.domain
+        if keys is None or sender.domain not in self._signing or self._routing.is_local(domain):
             return sender
         peer = envelope.peer
-        if not (peer.is_known or not peer.address) or batv.is_tagged(sender.local_part) or self._is_unsigned(sender):
+        is_true = peer.is_known or not peer.address or recipient.sender is not None  # that of a list is ours
+        if not is_true or batv.is_tagged(sender.local_part) or self._is_unsigned(sender):
             return sender
-        if self._plain_to.find(recipient.domain) or not self._plain_next_hops.isdisjoint(destination.hosts):
+        if self._plain_to.find(domain) or not self._plain_next_hops.isdisjoint(destination.hosts):
             return sender
         return batv.sign(sender, keys.keys[0], self._batv.days, self._now_us())
 

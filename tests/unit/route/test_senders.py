@@ -92,6 +92,10 @@ def test_our_own_senders_get_a_tag(tmp_path: Path) -> None:
         assert signed.startswith("prvs=1795") and signed.endswith("=ada@example.org")
         assert goes_out(signing, Address(signed.rpartition("@")[0], "example.org"), peer=peer) == signed  # once
     assert goes_out(signing, OURS) == str(OURS)  # a stranger may have forged it
+    listed = Recipient(BOB, sender=OURS)  # what a stranger sends to a list with an owner goes out in the owner's name
+    envelope = Envelope(1, OURS, (listed,), 0, 0, STRANGER)
+    sent = signing.outbound(None)(envelope, listed, Destination("remote.example", Transport.SMTP, "remote.example"))
+    assert str(sent.reverse_path).startswith("prvs=1795")
 
 
 @pytest.mark.parametrize(
