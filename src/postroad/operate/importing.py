@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
@@ -40,6 +41,9 @@ from postroad.world.clock import SystemClock
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
+
+# Destinations that an alias has named (`route.outlets`); those of domains hold neither a bar nor a slash.
+_TARGET: Final = re.compile(r"(?:program|mbox|maildir):.*[|/]")
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -127,13 +131,23 @@ def _unrouted(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
 def _rows(destinations: DestinationOf, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
     """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
     least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
-    if not any(each.held or max(each.due_us, least_us) > now_us for each in mail.waiting):
+    waiting = tuple([_without_target(each) for each in mail.waiting])
+    if not any(each.held or max(each.due_us, least_us) > now_us for each in waiting):
         return ()
     rows = []
-    for each, recipient in zip(mail.waiting, _unrouted(mail.envelope.recipients), strict=True):
+    for each, recipient in zip(waiting, _unrouted(mail.envelope.recipients), strict=True):
         key = key_of(destinations(mail.envelope, recipient))
         rows.append(msgspec.structs.replace(each, destination=key, due_us=max(each.due_us, least_us), last_us=0))
     return tuple(rows)
+
+
+def _without_target(row: Waiting) -> Waiting:
+    """A file must not name programs and paths to this node. So what an alias of the other node led to a program or a
+    file is held, and an operator decides."""
+    if not _TARGET.match(row.destination):
+        return row
+    text = f"an alias of the other node led it to {row.destination}; released, it goes to the recipient's mailbox"
+    return msgspec.structs.replace(row, held=True, text=text)
 
 
 def _events(envelope: Any, old: str) -> tuple[Event, ...]:

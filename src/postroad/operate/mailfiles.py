@@ -155,9 +155,10 @@ def _fields(peer: Peer | ExportedPeer) -> dict[str, Any]:
 
 def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     row = row or Waiting(0, 0, "")
+    key = row.destination if recipient.destination is None else recipient.destination.key
     return ExportedRecipient(
         str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
-        str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, row.destination, row.due_us,
+        str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, key, row.due_us,
         row.delay_reported, row.status, row.text,
     )  # fmt: skip
 
