@@ -6,6 +6,7 @@ answers at RCPT. Where Postroad differs on purpose, a test of its own says so.
 
 from __future__ import annotations
 
+import pwd
 import re
 import smtplib
 import sqlite3
@@ -17,7 +18,7 @@ import pytest
 from tests.peers.harness import ports
 from tests.peers.harness.postfix import Postfix
 from tests.peers.harness.postroad import Node, mx_listener
-from tests.peers.harness.process import until
+from tests.peers.harness.process import own_to, until
 from tests.peers.harness.remote import Remote
 
 pytestmark = pytest.mark.peer
@@ -150,3 +151,59 @@ def test_the_same_recipients_come_out(postfix: Postfix, node: Node, sink: Remote
 def test_an_alias_of_a_domain_for_nobody_is_refused_at_once(postfix: Postfix, node: Node) -> None:
     assert _sent(postfix.port, "nobody@old.example", "old") == 250
     assert _sent(node.port, "nobody@old.example", "old") == 550
+
+
+PATHS = (
+    "ada@shop.example shop.example/ada/\nbob@shop.example shop.example/bob.mbox\n@new.example all-new/\n"
+    "abs@shop.example {base}/elsewhere/abs/\nbob+box@shop.example shop.example/bob-box/\n"
+)  # fmt: skip
+
+
+def test_the_values_of_a_mailbox_map_are_paths_as_in_postfix(tables: Path) -> None:
+    user = pwd.getpwnam("mail")
+    bases = {name: tables / "boxes" / name for name in ("theirs", "ours")}
+    for base in bases.values():
+        (base / "shop.example").mkdir(parents=True)
+        (base / "elsewhere").mkdir()
+        absolute = "" if base.name == "theirs" else f"{base}/"  # in Postfix all paths are below the base
+        (tables / f"paths-{base.name}").write_text(PATHS.replace("{base}/", absolute))
+        (tables / f"paths-{base.name}").chmod(0o644)
+        for each in (base, base / "shop.example", base / "elsewhere"):
+            own_to(each, "mail")
+    postfix = Postfix(tables / "virtual-postfix", settings={
+        "virtual_mailbox_domains": "shop.example, new.example", "virtual_mailbox_base": str(bases["theirs"]),
+        "virtual_mailbox_maps": f"texthash:{tables}/paths-theirs", "virtual_minimum_uid": "1",
+        "virtual_uid_maps": f"static:{user.pw_uid}", "virtual_gid_maps": f"static:{user.pw_gid}",
+        "recipient_delimiter": "+",
+    })  # fmt: skip
+    node = Node(tables / "paths", {
+        "listener": [mx_listener(ports.port(), tls="none")],
+        "map": [{"name": "paths", "kind": "text", "file": str(tables / "paths-ours")}],
+        "domain": [
+            {"name": name, "path_maps": ["paths"], "path_base": str(bases["ours"])}
+            for name in ("shop.example", "new.example")
+        ],
+    })  # fmt: skip
+    postfix.start()
+    try:
+        with node:
+            recipients = ("ada@shop.example", "ada+x@shop.example", "bob@shop.example", "bob+box@shop.example",
+                          "who@new.example", "abs@shop.example", "nobody@shop.example")  # fmt: skip
+            codes = [[_sent(port, each, each) for each in recipients] for port in (postfix.port, node.port)]
+            assert codes[0] == codes[1] == [250] * 6 + [550]
+            until(lambda: _boxes(bases["ours"]) == _boxes(bases["theirs"]) and len(_boxes(bases["ours"])) == 5,
+                  "both have delivered the same", pause_s=0.2)  # fmt: skip
+    finally:
+        postfix.stop()
+
+
+def _boxes(base: Path) -> dict[str, int]:
+    """How many messages came into which mailbox."""
+    found: dict[str, int] = {}
+    for path in base.rglob("*"):
+        if path.parent.name == "new" and path.is_file():
+            box = str(path.parent.parent.relative_to(base))
+            found[box] = found.get(box, 0) + 1
+        elif path.suffix == ".mbox":
+            found[str(path.relative_to(base))] = path.read_bytes().count(b"Subject: ")
+    return found

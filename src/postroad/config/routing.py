@@ -110,6 +110,12 @@ class LocalDomainSection(Section):
     quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')
     over_quota: OverQuota = of(route.LocalDomain.over_quota, source="RFC 3463 §3.3", word=True)
     quota_warning: int = of(route.LocalDomain.quota_warning, unit="percent")
+    path_maps: MapNames = of(
+        route.LocalDomain.path_maps, source="Postfix, virtual_mailbox_maps", example='["mailboxes"]'
+    )
+    path_base: File | None = of(
+        route.LocalDomain.path_base, default=None, source="Postfix, virtual_mailbox_base", example='"/var/mail/vhosts"'
+    )
     quota_maps: MapNames = of(
         route.LocalDomain.quota_maps, source="Postfix, check_policy_service", example='["quota-status"]'
     )

@@ -30,6 +30,7 @@ from postroad.route import mx
 from postroad.route.choosing import NOBODYS
 from postroad.route.domain_maps import SettledRoute, mapped_domains
 from postroad.route.domains import OwnNames
+from postroad.route.path_maps import PathRoute
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
@@ -155,7 +156,8 @@ async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelo
     routed = options.routing_options(settings)
     local = (name for each in routed.mapped_local for name in each.domain_maps)
     relay = (name for each in routed.mapped_relay for name in each.domain_maps)
-    names = (*routed.transport_maps, *local, *relay)
+    paths = (name for each in (*routed.local, *routed.mapped_local) for name in each.path_maps)
+    names = (*routed.transport_maps, *local, *relay, *paths)
     if not names:
         return RoutingTable(routed, ourselves).route(envelope, recipient)
     maps = make(needed(options.map_options(settings), names), SystemClock(), lambda level, text: None)
@@ -168,7 +170,7 @@ async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelo
             route = TransportMaps(table, maps.named(routed.transport_maps)).route
         if table.mapped is not None:
             route = SettledRoute(table.mapped, table.is_mapped, route)
-        found = route(envelope, recipient)
+        found = PathRoute(routed, maps.named, route)(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
     finally:
         maps.close()

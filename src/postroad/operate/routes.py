@@ -103,7 +103,7 @@ def _looks_inside(hop: NextHopSection) -> bool:
 
 
 def _has_domain_maps(settings: Settings) -> bool:
-    local = any(each.domain_maps for each in settings.domain)
+    local = any(each.domain_maps or each.path_maps for each in settings.domain)
     return local or any(each.domain_maps for each in settings.relay.domain)
 
 

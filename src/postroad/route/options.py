@@ -233,6 +233,16 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "valid tag. docs/senders.md says more.",
         ),
     ] = Batv.OFF
+    path_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maildir, mbox: maps whose value is the path of a recipient's mailbox: a Maildir if it ends in "
+            "`/`, else an mbox file. A recipient with a value exists. Recipients without one are delivered to `path`.",
+        ),
+    ] = ()
+    path_base: Annotated[
+        str, Meta(description="Maildir, mbox: the folder of paths in `path_maps` that do not begin with `/`.")
+    ] = ""
     quota_maps: Annotated[
         tuple[str, ...],
         Meta(

@@ -59,10 +59,14 @@ def mailboxes_of(
         domain.name: Mailboxes(
             domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
             wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
-            named(domain.recipient_maps), bool(domain.domain_maps), domain.verify,
+            named((*domain.recipient_maps, *_path_maps(domain))), bool(domain.domain_maps), domain.verify,
         )
         for domain in domains
     }
+
+
+def _path_maps(domain: LocalDomain | RelayDomain) -> tuple[str, ...]:
+    return domain.path_maps if isinstance(domain, LocalDomain) else ()
 
 
 class Recipients:

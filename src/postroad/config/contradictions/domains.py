@@ -84,9 +84,11 @@ def set_of(section: Section, name: str) -> frozenset[object]:
 _KEYS_OF: Final[dict[str, tuple[str, ...]]] = {
     "maildir": (
         "path", "quota_size", "quota_messages", "quota_file", "over_quota", "quota_warning", "detail_folders", "user",
-        "user_group", "quota_maps", "quota_at_rcpt",
+        "user_group", "quota_maps", "quota_at_rcpt", "path_maps", "path_base",
     ),
-    "mbox": ("path", "quota_size", "quota_file", "over_quota", "user", "user_group", "quota_maps"),
+    "mbox": (
+        "path", "quota_size", "quota_file", "over_quota", "user", "user_group", "quota_maps", "path_maps", "path_base",
+    ),
     "lmtp": (
         "quota_maps", "over_quota", "verify", "socket", "host", "hosts", "port", "xforward", "xclient", "tls",
         "username", "password_file",
@@ -130,6 +132,7 @@ def delivery(settings: Settings) -> Iterator[Finding]:
                     f"Remove it, or write deliver = {other}",
                 )
         has_recipients = domain.recipients or domain.recipients_file or domain.recipient_maps or domain.verify
+        has_recipients = has_recipients or domain.path_maps
         if not has_recipients and domain.deliver != "aliases":
             yield Finding(
                 ((*here, "recipients"), (*here, "recipients_file"), (*here, "recipient_maps")),
@@ -145,6 +148,12 @@ def users(settings: Settings) -> Iterator[Finding]:
         if "{" in domain.user and domain.user != LOCAL_PART:
             yield Finding(
                 ((*here, "user"),), f"{domain.user!r} is no user", f'Write the name of a user, or "{LOCAL_PART}"'
+            )
+        if domain.path_maps and domain.user:
+            yield Finding(
+                ((*here, "path_maps"), (*here, "user")),
+                "Mail that is delivered as another user cannot have its path from a map",
+                "Remove user, or use path with {domain} and {local_part}",
             )
         if domain.quota_at_rcpt and domain.user:
             yield Finding(
@@ -187,9 +196,9 @@ def lmtp_account(settings: Settings) -> Iterator[Finding]:
 def _missing(domain: LocalDomainSection) -> str:
     match domain.deliver:
         case "maildir":
-            return "" if domain.path else 'Add path = "/var/mail/{domain}/{local_part}"'
+            return "" if domain.path or domain.path_maps else 'Add path = "/var/mail/{domain}/{local_part}"'
         case "mbox":
-            return "" if domain.path else 'Add path = "/var/mail/{local_part}"'
+            return "" if domain.path or domain.path_maps else 'Add path = "/var/mail/{local_part}"'
         case "lmtp":
             named = domain.socket or domain.host or domain.hosts
             return "" if named else "Add socket, or host and port, of the LMTP server"

@@ -72,6 +72,8 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
     for index, domain in enumerate(settings.domain):
         for place, name in enumerate(domain.recipient_maps):
             yield ("domain", index, "recipient_maps", place), name
+        for place, name in enumerate(domain.path_maps):
+            yield ("domain", index, "path_maps", place), name
         for place, name in enumerate(domain.quota_maps):
             yield ("domain", index, "quota_maps", place), name
         for place, name in enumerate(domain.domain_maps):

@@ -348,7 +348,9 @@ class Assembly:
     async def _is_full(self, edition: Edition, address: Address, size: int) -> bool:
         """Whether the Maildir of a mailbox of ours has no room for so many octets."""
         mailbox = edition.tables.routing.home(address)
-        destination = edition.tables.routing.destination(mailbox)
+        destination = edition.tables.destination(Envelope(0, None, (), 0, 0), Recipient(mailbox))
+        if not isinstance(destination, Destination | Attempt):
+            destination = await destination
         if isinstance(destination, Attempt):
             return False
         look = partial(

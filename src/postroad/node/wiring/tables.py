@@ -49,6 +49,7 @@ from postroad.route.domains import OwnNames
 from postroad.route.generic import Naming
 from postroad.route.later import Later
 from postroad.route.outbound import HopNames, generic_names, outbound
+from postroad.route.path_maps import PathRoute
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.rewrite_options import RelocatedReply
 from postroad.route.rewriting import AddressKeys, Rewriter, is_ours_in, rewriter
@@ -122,6 +123,8 @@ class Tables:
         if routing.mapped is not None:
             self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
             routing.mapped.changed.append(self._forget)
+        if any(each.path_maps for each in (*routing.options.local, *routing.options.mapped_local)):
+            self._route = PathRoute(routing.options, maps.named, self._route)
         renaming = outbound(routing.options, names or {})
         self._ways_out = ways_out(routing.options, names or {}, signed_fields=signed_fields)
         waits = any(each.waits for each in (names or {}).values())
