@@ -483,7 +483,10 @@ class Intake:
     def _led(self, draft: Draft, octets: bytes | None, answered: OnReply) -> None:
         """The message was led through the aliases of its recipients."""
         expansion = draft.expansion
-        if expansion is not None and (expansion.excess or expansion.stopped or expansion.not_now):
+        if expansion is None:  # it broke, which `_when` has told: nothing is known of where the message goes
+            self.refuse_content(_FAULTY, answered)
+            return
+        if expansion.excess or expansion.stopped or expansion.not_now:
             refused = loops.refusal(expansion)
             if refused is not None:
                 self.refuse_content(refused, answered)

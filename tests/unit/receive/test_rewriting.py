@@ -178,6 +178,25 @@ def test_an_answer_that_breaks_defers() -> None:
     assert asyncio.run(talk()).startswith("451 4.3.0")
 
 
+@pytest.mark.parametrize("asks", [None, rewrite])
+def test_aliases_that_break_defer_and_lose_nothing(asks: Any) -> None:
+    async def talk() -> tuple[House, str]:
+        async def later() -> Expansion:
+            raise RuntimeError("a bug")
+
+        node = house(asks=asks, expand=lambda *question: later())
+        client = opened(node)
+        client.codes("MAIL FROM:<ada@host.test>", "RCPT TO:<bob@local.test>", "DATA")
+        answer = client.say(HEAD + BODY + b".\r\n")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return node, answer + client.heard().decode()
+
+    node, answer = asyncio.run(talk())
+    assert answer.startswith("451 4.3.0")
+    assert not node.spool.stored
+
+
 def test_an_address_that_only_smtputf8_can_carry() -> None:
     def asks(
         peer: Peer, reverse_path: Address | None, recipients: tuple[Recipient, ...], sections: tuple[bytes, ...]
