@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path as FilePath
 from typing import Final
 
@@ -49,6 +50,7 @@ from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.clock import SystemClock
+from postroad.world.files import open_file
 from postroad.world.identity import account, is_group
 from postroad.world.problem import Problem, unreadable
 
@@ -86,7 +88,8 @@ def rights(settings: Settings) -> Iterator[bool]:
 def read_text(path: FilePath) -> str | Problem:
     """A text in UTF-8, or why it cannot be had."""
     try:
-        return path.read_text("utf-8")
+        with TextIOWrapper(open_file(str(path)), "utf-8") as file:
+            return file.read()
     except OSError as error:
         return unreadable(str(path), error)
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.maps.face import Answer, MapSource, NotNow
 from postroad.maps.text import FILE_MAX
-from postroad.world.files import Stamp, stamp
+from postroad.world.files import Stamp, open_file, stamp
 from postroad.world.problem import Problem, unreadable
 
 
@@ -79,7 +79,7 @@ class FileSource:
     def read(self) -> FileEntries | Problem:
         """The file as it is now."""
         try:
-            with open(self.path, "rb") as file:
+            with open_file(self.path) as file:
                 if os.fstat(file.fileno()).st_size > FILE_MAX:
                     return Problem(self.path, f"has more than {FILE_MAX} octets", "Use a map of kind lmdb or cdb.")
                 return self._read(file, self.path)

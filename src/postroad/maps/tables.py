@@ -20,7 +20,7 @@ from postroad.maps.face import Answer, NotNow
 from postroad.maps.folding import fold
 from postroad.maps.sql import ROWS_MAX, SqlForm, SqlStatement, joined
 from postroad.world.clock import Clock
-from postroad.world.files import Stamp, stamp
+from postroad.world.files import Stamp, open_file, stamp
 from postroad.world.problem import Problem, unreadable
 
 CHECK_US: Final = 1_000_000  # between looks whether the file is another one
@@ -122,7 +122,7 @@ class CdbTable:
     """A constant database (D. J. Bernstein's cdb): 256 hash tables behind the records; all numbers are 32 bits."""
 
     def __init__(self, path: str) -> None:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size < _SLOTS * 8:
                 raise ValueError("the file is too short for a CDB")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -24,7 +23,7 @@ from postroad.maps.face import Map, NoAnswer
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
-from postroad.world.files import Stamp, stamp
+from postroad.world.files import Stamp, open_file, stamp
 from postroad.world.problem import Problem, unreadable
 
 POSTMASTER: Final = "postmaster"
@@ -223,7 +222,7 @@ def fold(local_part: str, delimiter: str) -> str:
 def read_text(path: str, size_max: int) -> str | Problem:
     """A file of names in UTF-8, of at most `size_max` octets."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             octets = file.read(size_max + 1)
     except OSError as error:
         return unreadable(path, error)

@@ -1,16 +1,21 @@
-"""Files: the calls that write them, and a watch that asks now and then whether a file has changed.
+"""Files: the calls that write them, a way to read them, and a watch that asks now and then whether a file has changed.
 
-What always holds: a file that was replaced, written or touched has another Stamp; no file is read here. We ask instead
-of using inotify, because this also works on network disks, and if a symbolic link is changed to another file.
+What always holds: a file that was replaced, written or touched has another Stamp. We ask instead of using inotify,
+because this also works on network disks, and if a symbolic link is changed to another file.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
-from typing import Any
+from io import BufferedReader
+from typing import Any, Final
 
 import msgspec
+
+_NULL_DEVICE: Final = os.makedev(1, 3)
 
 
 class Posix(msgspec.Struct, frozen=True):
@@ -45,3 +50,20 @@ def stamp(path: str) -> Stamp:
     except OSError:
         return Stamp()
     return Stamp(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+
+def open_file(path: str) -> BufferedReader:
+    """A regular file (or the null device) for reading; OSError if it is something else. It waits for nobody: who may
+    write to the folder of a file could put a FIFO or a device in its place, and reading that may never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        state = os.fstat(handle)
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(state.st_mode) and state.st_rdev != _NULL_DEVICE:
+            raise OSError(errno.EINVAL, "it is a device, a FIFO or a socket, and no file", path)
+        return open(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
