@@ -55,7 +55,7 @@ from postroad.route.batv import BatvOptions
 from postroad.route.domains import DomainTable, OwnNames
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
-from postroad.route.outlets import OutletOptions, Place, TargetSource, source_of
+from postroad.route.outlets import ALIASES, OutletOptions, Place, TargetSource, source_of
 from postroad.route.recipients import POSTMASTER
 from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
@@ -446,10 +446,10 @@ def _porter_outlets(settings: Settings) -> dict[str, PorterOutlets]:
         return {}
     kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if options.programs else ()
     kinds += (Transport.MBOX, Transport.MAILDIR) if options.files else ()
-    return {
-        source.by: PorterOutlets(source.user, kinds, source.by.partition(":")[2])
-        for source in alias_sources(settings).values()
-    }
+    found = {ALIASES.by: PorterOutlets(options.user, kinds)}  # also of mail that was stored under older settings
+    for source in alias_sources(settings).values():
+        found[source.by] = PorterOutlets(source.user, kinds, source.by.partition(":")[2])
+    return found
 
 
 def client_tls_options(settings: Settings) -> ClientTlsOptions:

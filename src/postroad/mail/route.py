@@ -201,7 +201,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of
     a mailbox, as it stands there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then
     `domain` is the name by which the porter knows from where it comes. `retry`: when it is tried again,
-    None: as all mail.
+    None: as all mail. `place`: where the `outlet` stands, which the settings must allow as long as mail waits
+    (`route.outlets`); "" if it is none, and in rows of older versions.
     """
 
     key: str
@@ -225,6 +226,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     origin: Origin = ANY_ORIGIN
     outlet: str = ""
     retry: Retry | None = None
+    place: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:

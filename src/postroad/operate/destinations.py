@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def destination_of(settings: Settings) -> DestinationOf:
     """By these settings."""
-    return _not_known if settings.routing.transport_maps else RoutingTable(options.routing_options(settings)).route
+    if settings.routing.transport_maps:
+        return _not_known
+    return RoutingTable(options.routing_options(settings), outlets=options.outlet_options(settings)).route
 
 
 def _not_known(envelope: Envelope, recipient: Recipient) -> Answer:

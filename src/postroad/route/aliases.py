@@ -5,10 +5,6 @@ how wide it goes; an alias that the message has already come through (`passed`) 
 there once, and so is each file that an alias names; a program runs once for each alias that names it; the
 reverse-path stays (§3.9.1), unless there is an alias ``owner-NAME`` for the alias NAME: then it is this one (RFC 3461
 §5.2.7.1; the null reverse-path stays); a recipient that no alias names is passed on as it is; an alias that at its
-What always holds: expansion ends, because no mailbox is expanded twice on its way, and `AliasLimits` bound how deep
-and how wide it goes; an alias that the message came through before (`passed`) leads nowhere again; each mailbox is
-there once, and so is each file that an alias names; a program runs once for each alias that names it; the
-reverse-path stays (§3.9.1); a recipient that no alias names is passed on as it is; an alias that at its
 domain leads only in a circle is the mailbox of its own name, so that no recipient is ever lost; no alias leads to a
 mailbox of ours that is not there (one of whose targets none is there takes no mail). Local-parts are compared without
 regard to case; ``name+x`` is looked up as such, then as ``name``.

@@ -7,7 +7,8 @@
 
 Each is used only if the settings allow it: the places are the alias file (with maps that are files), files that are
 included, .forward files, and maps that ask a database or a service. A program is started without a shell: its command
-is divided into words here, once, and what only a shell could do is refused. How it fails: with a text.
+is divided into words here, once, and what only a shell could do is refused. What was allowed when a message was
+accepted must still be allowed when it is delivered (`permitted`). How it fails: with a text.
 """
 
 from __future__ import annotations
@@ -151,8 +152,25 @@ def _destination(
     among = "" if source.by == "aliases" else f"{source.by}:"
     return Destination(
         f"{kind.value}:{among}{text}", kind, domain=source.by, path=path, command=command,
-        rules=MailboxRules(user=source.user), outlet=text,
+        rules=MailboxRules(user=source.user), outlet=text, place=source.place,
     )
+
+
+def permitted(stored: Destination, options: OutletOptions) -> Destination | str:
+    """A program or file that was stored with a recipient, as it is used now; or why it is not used any more."""
+    key = "programs" if stored.transport is Transport.PROGRAM else "files"
+    places = options.programs if stored.transport is Transport.PROGRAM else options.files
+    if stored.place not in places and (stored.place or not places):
+        lacking = f'does not have "{stored.place}"' if stored.place else "is empty"
+        return f"{key} of aliases are not allowed any more: {key} under [alias_targets] {lacking}"
+    if stored.place == "forward":
+        return stored  # its user has named it
+    by = stored.domain if options.as_owner else ALIASES.by
+    if by == stored.domain and stored.rules.user == options.user:
+        return stored
+    source = TargetSource("aliases", by, options.user)
+    made = _destination(stored.transport, stored.outlet, source, path=stored.path, command=stored.command)
+    return msgspec.structs.replace(made, place=stored.place)
 
 
 def _plain(word: str) -> str | None:

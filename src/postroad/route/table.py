@@ -37,6 +37,7 @@ from postroad.route.choosing import NOBODYS, NextHops, RoutedMail
 from postroad.route.domain_maps import MappedDomains
 from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
 from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions, retry_of
+from postroad.route.outlets import NOTHING, OutletOptions, permitted
 from postroad.route.transport import WayKind, action, ended
 
 _CACHE_MAX: Final = 100_000  # domains; then begun anew
@@ -50,12 +51,15 @@ OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports c
 
 class RoutingTable:
     """`ourselves`: for address literals that are our own. `mapped`: domains whose names come from maps; such a domain
-    must be settled before anything here is asked of it (`route.domain_maps`). A new configuration makes a new one."""
+    must be settled before anything here is asked of it (`route.domain_maps`). `outlets`: which programs and files of
+    aliases are allowed. A new configuration makes a new one."""
 
     def __init__(
-        self, options: RoutingOptions, ourselves: OwnNames = _NOBODY, mapped: MappedDomains | None = None
+        self, options: RoutingOptions, ourselves: OwnNames = _NOBODY, mapped: MappedDomains | None = None,
+        outlets: OutletOptions = NOTHING,
     ) -> None:
         self.options = options
+        self.outlets = outlets
         self.mapped = mapped
         if mapped is not None:
             mapped.changed.append(self._forget)
@@ -72,7 +76,7 @@ class RoutingTable:
     def route(self, envelope: Envelope, recipient: Recipient) -> Destination | Attempt:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
-            return stored(recipient.destination)
+            return stored(recipient.destination, self.outlets)
         found = self._kept.get(recipient.address.domain)
         return self.find(recipient.address, self.mail(envelope, recipient)) if found is None else found
 
@@ -292,10 +296,15 @@ class RoutingTable:
 def _first(options: RoutingOptions) -> LocalDomain | None:
     """The first local domain with mailboxes."""
     return next((domain for domain in options.local if not domain.aliases_only), None)
-def stored(destination: Destination) -> Destination | Attempt:
+def stored(destination: Destination, outlets: OutletOptions) -> Destination | Attempt:
     """The answer for a recipient whose destination was stored with it."""
-    if not destination.throws_away:
+    if not destination.outlet:
         return destination
+    if not destination.throws_away:
+        found = permitted(destination, outlets)
+        if isinstance(found, Destination):
+            return found
+        return Attempt(Outcome.DEFERRED, Reach.RECIPIENT, "4.3.5", found, transport="")
     text = f"its mail is thrown away, as an alias to {destination.outlet} says"
     return Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", text, transport="discard")
 

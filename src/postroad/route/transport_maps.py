@@ -61,7 +61,7 @@ class TransportMaps:
     def route(self, envelope: Envelope, recipient: Recipient) -> Answer:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
-            return stored(recipient.destination)
+            return stored(recipient.destination, self._table.outlets)
         known = Known()
         mail = self._table.mail(envelope, recipient)
         found = self._find(recipient.address, mail, known)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from postroad.mail.address import Address
-from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.envelope import Envelope, Notify, Recipient
 from postroad.mail.event import Expanded
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import Destination, MailboxRules, Transport
 from postroad.maps.asked import Asked
 from postroad.maps.face import Map
 from postroad.route.alias_file import AliasLimits, AliasTarget, OutletTarget
 from postroad.route.aliases import Aliases
 from postroad.route.includes import IncludingTargets
+from postroad.route.options import RoutingOptions
 from postroad.route.outlets import ALIASES, SERVICES, OutletOptions, TargetSource, outlet, source_of, words
-from postroad.route.table import stored
+from postroad.route.table import RoutingTable, stored
 
 ALL = OutletOptions(("aliases",), ("aliases",), ("aliases", "includes"))
 
@@ -147,7 +150,7 @@ def test_each_program_is_a_delivery_and_each_file_is_one(tmp_path: Path) -> None
 def test_what_nobody_wants_to_have(tmp_path: Path) -> None:
     (found,), _ = expand(aliases(tmp_path / "aliases", "null: /dev/null", OutletOptions()), "null")
     assert found.destination is not None
-    assert stored(found.destination).outcome.value == "delivered"  # type: ignore[union-attr]
+    assert stored(found.destination, OutletOptions()).outcome.value == "delivered"  # type: ignore[union-attr]
 
 
 def test_included_files_are_read_again(tmp_path: Path) -> None:
@@ -240,6 +243,47 @@ def test_values_of_maps_obey_the_same_settings(tmp_path: Path) -> None:
     assert 'write programs = ["services"]' in asked.not_now.text
 
 
+@pytest.mark.parametrize(
+    ("word", "allowed", "outcome"),
+    [
+        ("|/bin/x a", OutletOptions(programs=("aliases",)), ""),
+        ("|/bin/x a", OutletOptions(files=("aliases",)), "programs under [alias_targets] does not have \"aliases\""),
+        ("|/bin/x a", OutletOptions(programs=("services",)), "programs under [alias_targets] does not have"),
+        ("/archive", OutletOptions(files=("aliases", "forward")), ""),
+        ("/archive/", OutletOptions(programs=("aliases",)), "files under [alias_targets] does not have"),
+        ("/archive", OutletOptions(), "files of aliases are not allowed any more"),
+    ],
+)
+def test_what_was_stored_must_still_be_allowed(word: str, allowed: OutletOptions, outcome: str) -> None:
+    found = outlet(word, ALIASES, ALL)
+    assert isinstance(found, Destination)
+    recipient = Recipient(Address("a", "example.org"), destination=found)
+    table = RoutingTable(RoutingOptions(), outlets=allowed)
+    answer = table.route(Envelope(1, None, (recipient,), 1, 1), recipient)
+    if outcome:
+        assert isinstance(answer, Attempt)
+        assert (answer.outcome, answer.status) == (Outcome.DEFERRED, "4.3.5")
+        assert outcome in answer.text and "/bin/x" not in answer.text and "/archive" not in answer.text
+    else:
+        assert answer is found
+    older = msgspec.structs.replace(found, place="")  # of a version that did not store the place
+    kinds = allowed.programs if found.transport is Transport.PROGRAM else allowed.files
+    assert isinstance(stored(older, allowed), Destination if kinds else Attempt)
+
+
+def test_what_was_stored_is_used_as_the_user_of_now() -> None:
+    before = OutletOptions(("aliases", "forward"), user="old", as_owner=True)
+    found = outlet("|/bin/x a", source_of(before, "aliases", "/etc/aliases"), before)
+    assert isinstance(found, Destination) and found.key == "program:owner:/etc/aliases:|/bin/x a"
+    assert stored(found, before) is found
+    now = stored(found, OutletOptions(("aliases",), user="new"))
+    assert isinstance(now, Destination)
+    assert (now.key, now.domain, now.rules.user) == ("program:|/bin/x a", "aliases", "new")
+    assert (now.command, now.outlet, now.place) == (found.command, found.outlet, "aliases")
+    own = msgspec.structs.replace(found, place="forward", rules=MailboxRules(user="ada"))
+    assert stored(own, msgspec.structs.replace(before, user="new")) is own
+
+
 def test_an_outlet_is_no_circle_and_nothing_that_is_missing(tmp_path: Path) -> None:
     made = aliases(tmp_path / "aliases", "self: self, |/bin/x\na: b\nb: a, /archive\n")
     assert [each.name for each in expand(made, "self")[0]] == ["self@example.org", "|/bin/x"]
@@ -272,3 +316,20 @@ def test_the_owner_may_stand_in_a_map(tmp_path: Path) -> None:
     values = Values(list="ada,bob", **{"owner-list": "boss"})
     made = aliases(tmp_path / "aliases", "a: b\n", maps=(Map("file", "text", values, print),))
     assert {str(each.sender) for each in expand(made, "list")[0]} == {"owner-list@example.org"}
+
+
+@pytest.mark.parametrize("in_place", ["fifo", "folder", "link"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, in_place: str) -> None:
+    members = tmp_path / "members"
+    members.write_text("bob\n")
+    made = aliases(tmp_path / "aliases", f"list: :include:{members}\n")
+    members.unlink()
+    if in_place == "fifo":  # who may write to its folder could do that, and all mail would stand still
+        os.mkfifo(members)
+    elif in_place == "folder":
+        members.mkdir()
+    else:
+        members.symlink_to("/dev/zero")
+    (problem,) = made.load()
+    assert "members" in problem.where and "old targets stay in force" in problem.remedy
+    assert [each.name for each in expand(made, "list")[0]] == ["bob@example.org"]

@@ -461,7 +461,7 @@ def build(
         return str(credentials)
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
-    routing = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named))
+    routing = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named), options.outlet_options(settings))
     recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of)
     maildir = options.deliver_options(settings).maildir
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
