@@ -149,6 +149,7 @@ class Asker:
         """By the program `sendmail`. The users of the questions are not on this machine: root names them with -f."""
         pairs = question.pairs
         options = shlex.split(pairs.get("args", "")) or (["-f", pairs["as"]] if pairs["as"] != "root" else [])
+        options += ["-F", pairs["as"]]
         head = "\n".join([*question.fields, f"Subject: {subject}", "", "hello", ""])
         ended = self._sendmail(*options, *question.recipients, message=head.encode())
         return f"SENDMAIL {ended.returncode} {ended.stderr.decode()}"
