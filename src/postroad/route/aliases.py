@@ -137,6 +137,7 @@ class Aliases:
         self._postmaster = () if postmaster is None else (AliasTarget(postmaster.local_part, postmaster.domain),)
         self._map: AliasTable = {}
         self._maps = maps
+        self._quick_maps = tuple(map for map in maps if not map.waits)
         self._reader = IncludingTargets(options)
         self._sources = sources
         self._parsed: OrderedDict[tuple[str, str], tuple[AliasTarget, ...] | str] = OrderedDict()
@@ -297,7 +298,7 @@ class Aliases:
             return []
         ends: dict[End, None] = {}
         seen = {address}
-        todo = [(address, targets, 1, self._owner(address, None, walk.asked))]
+        todo = [(address, targets, 1, None if one else self._owner(address, None, walk.asked))]
         while todo:
             current, targets, depth, owner = todo.pop()
             extension = self._unmatched(current, walk.asked) if self._extensions_kept else ""
@@ -327,7 +328,8 @@ class Aliases:
                 elif reached not in seen:
                     seen.add(reached)
                     if not walk.has_passed(reached):
-                        todo.append((reached, following, depth + 1, self._owner(reached, owner, walk.asked)))
+                        owned = None if one else self._owner(reached, owner, walk.asked)
+                        todo.append((reached, following, depth + 1, owned))
             walk.excess = walk.excess or self._limits.fault(depth, max(len(ends), len(seen)), str(address))
             if walk.excess:
                 return []
@@ -345,11 +347,12 @@ class Aliases:
         return before
 
     def _exactly(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
-        """The targets of an alias of this very name, which has no address extension."""
+        """The targets of an alias of this very name, which has no address extension. Maps that have to be waited for
+        are not asked: that would be two more questions to a database for each message to an alias."""
         name = address.local_part
         found = self._map.get(f"{name}@{address.domain}") or self._map.get(name)
-        if found is None and self._maps and self._is_local(address.domain):
-            return self._looked_up(address_steps(name, address.domain, ""), asked)
+        if found is None and self._quick_maps and self._is_local(address.domain):
+            return self._looked_up(address_steps(name, address.domain, ""), asked, self._quick_maps)
         return found
 
     def _is_there(self, address: Address, asked: Asked) -> bool:
@@ -429,10 +432,12 @@ class Aliases:
             return self._looked_up((whole_domain_step(address.domain),), asked)
         return found
 
-    def _looked_up(self, steps: Iterable[KeyStep], asked: Asked) -> tuple[AliasTarget, ...] | None:
+    def _looked_up(
+        self, steps: Iterable[KeyStep], asked: Asked, maps: tuple[Map, ...] | None = None
+    ) -> tuple[AliasTarget, ...] | None:
         """The targets that a map has under the first of these keys."""
         for step in steps:
-            for map in self._maps:
+            for map in self._maps if maps is None else maps:
                 value = asked.look_up(map, step.key, step.part)
                 if isinstance(value, NoAnswer):
                     return None
