@@ -126,7 +126,7 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         events = (*drafts.refused(draft.refused, drafts.accepted(envelope, draft.started_us)), *events[1:], *reported)
     if doors.limiting.sent is not None and not draft.held:
         draft.sent = len(draft.recipients) - len(draft.discarded)
-        doors.limiting.sent(draft.peer, draft.mail.reverse_path, draft.sent, 1)
+        doors.limiting.sent(draft.peer, draft.said_sender, draft.sent, 1)
     done = partial(_committed, setup, draft, on_reply, stored, waiting, reports)
     if waiting or reports:
         doors.storing.accept(stored, events, done, waiting, reports)
@@ -206,7 +206,7 @@ def _failed(setup: ListenerSetup, draft: Draft, on_reply: OnReply, failure: Fail
     draft.abort()
     doors = setup.doors
     if draft.sent and doors.limiting.sent is not None:
-        doors.limiting.sent(draft.peer, draft.mail.reverse_path, -draft.sent, -1)
+        doors.limiting.sent(draft.peer, draft.said_sender, -draft.sent, -1)
     text = f"could not be stored: {failure.text}"
     doors.log((Noted(doors.now_us(), draft.id, "error", text),))
     answer, peer = _FAILURES[failure.kind], draft.peer

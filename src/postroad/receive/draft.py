@@ -85,6 +85,17 @@ class Draft(msgspec.Struct, eq=False):
     line: int = 0  # octets of the line that content in a file has left unfinished so far
     incoming: ContentSink | None = None
     sent: int = 0  # recipients that count for what the client may send (`check.sending`)
+    as_said: Mail | None = None  # MAIL as the client said it, if the sender is another one by now
+
+    @property
+    def said_sender(self) -> Address | None:
+        """The sender as the client named it."""
+        return (self.as_said or self.mail).reverse_path
+
+    def change_sender(self, sender: Address | None) -> None:
+        """The message is stored with another sender."""
+        self.as_said = self.as_said or self.mail
+        self.mail = msgspec.structs.replace(self.mail, reverse_path=sender)
 
     @property
     def names(self) -> tuple[str, ...]:

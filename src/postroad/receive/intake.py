@@ -541,7 +541,7 @@ def _keep(draft: Draft, verdict: Verdict) -> None:
         changes.effects += verdict.effects
         for effect in verdict.effects:
             if isinstance(effect, SetReversePath):
-                draft.mail = msgspec.structs.replace(draft.mail, reverse_path=effect.address)
+                draft.change_sender(effect.address)
     if verdict.action is _HOLD:
         draft.held = draft.held or verdict.reason or "held by a rule"
     elif verdict.action is _DISCARD:

@@ -65,7 +65,8 @@ def apply(draft: Draft, octets: bytes | None, rewriting: Rewriting) -> bytes | N
         draft.ascii_only = draft.ascii_only and draft.head.isascii()
     mail = draft.mail
     if rewriting.reverse_path != mail.reverse_path:
-        draft.mail = mail = msgspec.structs.replace(mail, reverse_path=rewriting.reverse_path)
+        draft.change_sender(rewriting.reverse_path)
+        mail = draft.mail
     if not mail.smtputf8 and _needs_utf8(rewriting, (added, head), before):
         draft.mail = msgspec.structs.replace(mail, smtputf8=True)
     draft.said += rewriting.changes

@@ -14,7 +14,7 @@ from postroad.mail.envelope import Notify, Peer, Recipient
 from postroad.mail.event import Expanded, Refused, Rewritten
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.loop import Marks
-from postroad.mail.policy import Action, Role, Rules, SetField, Verdict
+from postroad.mail.policy import Action, Role, Rules, SetField, SetReversePath, Verdict
 from postroad.mail.rewriting import Rewriting
 from postroad.receive.options import ListenerOptions, ReceiveOptions
 from tests.unit.receive.fakes import House, opened
@@ -239,3 +239,16 @@ def test_rules_for_fields_come_before_other_addresses() -> None:
     assert b"Reply-To: countess@new.test\r\n" in node.spool.message()
     (rewritten,) = [event for event in node.spool.events if isinstance(event, Rewritten)]
     assert rewritten.changes[:2] == ("changed X-From", "other addresses in From")
+
+
+@pytest.mark.parametrize("by_rule", [False, True])
+def test_what_is_sent_counts_for_the_sender_that_limits_are_asked_about(by_rule: bool) -> None:
+    counted: list[tuple[str, int, int]] = []
+    effects = (SetReversePath(Address("ruled", "new.test")),)
+    rules = Rules(message=lambda question: Verdict(Action.ACCEPT, effects=effects if by_rule else ()))
+    node = house(
+        rules=rules, sent=lambda peer, sender, recipients, messages: counted.append((str(sender), recipients, messages))
+    )
+    assert sent(node, HEAD + BODY).startswith("250")
+    assert str(node.spool.stored[0].envelope.reverse_path) == "countess@new.test"
+    assert counted == [("ada@host.test", 1, 1)]
