@@ -19,18 +19,19 @@ Settle = Callable[[str], NotNow | Awaitable[NotNow | None] | None]
 """Has all who ask know what a domain is: None if they do, NotNow if nobody can tell now, else an awaitable of these."""
 
 
-def settled(rules: Rules, settle: Settle) -> Rules:
-    """The same rules; those of MAIL and RCPT wait for the domain of their address."""
+def settled(rules: Rules, settle: Settle, meant: Callable[[Address], Address] = lambda address: address) -> Rules:
+    """The same rules; those of MAIL and RCPT wait for the domain of their address. `meant`: the mailbox of a recipient
+    that is written in another way, as signed senders are."""
     mail, rcpt = rules.mail, rules.rcpt
     return msgspec.structs.replace(
         rules,
         mail=None if mail is None else _rule(mail, settle, _bare_sender),
-        rcpt=None if rcpt is None else _rule(rcpt, settle, _recipient),
+        rcpt=None if rcpt is None else _rule(rcpt, settle, lambda question: _recipient(question, meant)),
     )
 
 
-def _recipient(question: Question) -> Address | None:
-    return question.recipient
+def _recipient(question: Question, meant: Callable[[Address], Address]) -> Address | None:
+    return None if question.recipient is None else meant(question.recipient)
 
 
 def _bare_sender(question: Question) -> Address | None:

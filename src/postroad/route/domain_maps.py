@@ -179,22 +179,36 @@ def mapped_domains(
 class SettledRoute:
     """Destinations by `route`, once the domain of the recipient is settled (`mail.routing.DestinationOf`)."""
 
-    def __init__(self, domains: MappedDomains, is_mapped: Callable[[str], bool], route: DestinationOf) -> None:
-        """`is_mapped`: whether maps are asked for a domain at all."""
+    def __init__(
+        self, domains: MappedDomains, is_mapped: Callable[[str], bool], route: DestinationOf, *,
+        with_sender: bool = False,
+    ) -> None:
+        """`is_mapped`: whether maps are asked for a domain at all. `with_sender`: the domain of the sender is settled,
+        too: who signs senders asks for it when the mail goes out."""
         self._domains = domains
         self._is_mapped = is_mapped
         self._route = route
+        self._with_sender = with_sender
 
     def __call__(self, envelope: Envelope, recipient: Recipient) -> Answer:
-        domain = recipient.address.domain
-        if recipient.destination is not None or not self._is_mapped(domain) or self._domains.is_settled(domain):
+        if recipient.destination is not None or (
+            self._is_known(recipient.address.domain)
+            and (not self._with_sender or envelope.reverse_path is None or self._is_known(envelope.reverse_path.domain))
+        ):
             return self._route(envelope, recipient)
         return Later(partial(self._wait, envelope, recipient))
 
+    def _is_known(self, domain: str) -> bool:
+        return not self._is_mapped(domain) or self._domains.is_settled(domain)
+
     async def _wait(self, envelope: Envelope, recipient: Recipient) -> Found:
-        pending = self._domains.settle(recipient.address.domain)
-        answer = pending if pending is None or isinstance(pending, NotNow) else await pending
-        if answer is not None:
-            return not_now(f"whether its domain is ours is not known: {answer.text}")
+        domains = [recipient.address.domain]
+        if self._with_sender and envelope.reverse_path is not None:
+            domains.append(envelope.reverse_path.domain)
+        for domain in filter(self._is_mapped, domains):
+            pending = self._domains.settle(domain)
+            answer = pending if pending is None or isinstance(pending, NotNow) else await pending
+            if answer is not None:
+                return not_now(f"whether the domain {domain} is ours is not known: {answer.text}")
         found = self._route(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found

@@ -121,7 +121,9 @@ class Tables:
         self.sender_maps = sender_maps
         self.sending_maps = sending_maps
         if routing.mapped is not None:
-            self._route = SettledRoute(routing.mapped, routing.is_mapped, self._route)
+            self._route = SettledRoute(
+                routing.mapped, routing.is_mapped, self._route, with_sender=senders is not None
+            )
             routing.mapped.changed.append(self._forget)
         if any(each.path_maps for each in (*routing.options.local, *routing.options.mapped_local)):
             self._route = PathRoute(routing.options, maps.named, self._route)
@@ -255,8 +257,11 @@ class Tables:
     def expand_at_once(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion | None:
         """The same for a report of our own; None if a map must be waited for, or if it leads to too many."""
         asked: Asked = Known()
-        found = self._expand(id, now_us, self.routing.at_home(recipients), None, asked)
-        return None if asked.stopped or found.excess else found
+        meant, events = (recipients, ()) if self._senders is None else self._senders.resolve(id, now_us, recipients)
+        found = self._expand(id, now_us, self.routing.at_home(meant), None, asked)
+        if asked.stopped or found.excess:
+            return Expansion(meant, events) if events else None
+        return msgspec.structs.replace(found, events=(*events, *found.events)) if events else found
 
     def _expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
@@ -282,7 +287,12 @@ class Tables:
             verify=self._last_questions(),
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
-        return made if self._mapped is None else settled(made, self.routing.settle)
+        return made if self._mapped is None else settled(made, self.routing.settle, self._meant)
+
+    def _meant(self, address: Address) -> Address:
+        """The mailbox of a recipient that may be a signed sender."""
+        found = None if self._senders is None else self._senders.returned(address, is_report=False)
+        return address if found is None else found.address
 
     def _last_questions(self) -> Rule | None:
         """What is asked about a recipient that all else accepts; None for nothing."""
