@@ -1,9 +1,9 @@
 """Senders that are signed on the way out, and recognised when replies and reports come back (docs/senders.md).
 
-On the way out, per attempt, never stored, in this order: the names of the next hop (`route.outbound`), then either SRS,
-for the sender of another domain whose mail is forwarded (`route.srs`), or, for a sender of ours, VERP (`route.verp`)
-and BATV (`route.batv`). On the way in `returned` says at RCPT what such a recipient means, and `resolve` puts it in
-place when the message is accepted, with an event; so history shows both, and `given` keeps what the client named.
+On the way out, per attempt, never stored, in this order: the names of the next hop (`route.outbound`), VERP
+(`mail.verp`), then either SRS, for the sender of another domain whose mail is forwarded (`route.srs`), or, for a sender
+of ours, BATV (`route.batv`). On the way in `returned` says at RCPT what such a recipient means, and `resolve` puts it
+in place when the message is accepted, with an event; so history shows both, and `given` keeps what the client named.
 
 What always holds: mail for our own and for relay domains, the null reverse-path, and mail of authenticated clients get
 no SRS sender; only mail of known clients, of lists with an owner and of the node itself gets a BATV tag, so that nobody
