@@ -31,6 +31,7 @@ class MapSection(Section):
     starttls: bool = of(MapOptions.starttls)
     ca_file: File | None = of(MapOptions.ca_file, default=None, example='"roots.pem"')
     table: str = of(MapOptions.table)
+    uid_min: int = of(MapOptions.uid_min, unit="uid")
     function: str = of(MapOptions.function, example='"/etc/postroad/maps.py:look_up"')
     timeout_s: Seconds = of(WaitingOptions.timeout_s)
     at_once_max: int = of(WaitingOptions.at_once_max, unit="look-ups")

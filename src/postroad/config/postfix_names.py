@@ -25,7 +25,7 @@ _OURS: Final[dict[str, str]] = {
     "virtual_mailbox_base": "path_base of a [[domain]]",
     "virtual_mailbox_maps": "recipient_maps or path_maps of a [[domain]]",
     "virtual_transport": "deliver of a [[domain]]",
-    "local_recipient_maps": "recipients_file of a [[domain]]",
+    "local_recipient_maps": 'recipient_maps of a [[domain]], with a [[map]] of the kind "users"',
     "mailbox_transport": "deliver of a [[domain]]",
     "local_transport": "deliver of a [[domain]]",
     "home_mailbox": 'path and user = "{local_part}" of a [[domain]]',

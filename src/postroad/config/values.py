@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from postroad.deliver.mailbox import HOME
 from postroad.mail import wishes
 from postroad.mail.address import canonical_domain
 from postroad.maps.field_patterns import wrong_addition, wrong_change, wrong_removal
@@ -384,6 +385,8 @@ def url(written: Any) -> str:
 
 def file_path(written: Any, info: ValidationInfo) -> Path:
     """A path; a relative one counts from the folder of the configuration file. It need not exist."""
+    if isinstance(written, str) and written.startswith(HOME) and "\0" not in written:
+        return Path(written)  # it becomes absolute when mail comes
     if isinstance(written, str) and written and "\0" not in written:
         return Path(info.context["folder"] if info.context else ".", written)
     raise wrong(f"{written!r} is not a path", "Write the path of a file as a text in quotes")

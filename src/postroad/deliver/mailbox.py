@@ -21,6 +21,7 @@ from postroad.deliver.options import PATH_PLACEHOLDERS, MaildirOptions
 from postroad.mail.address import Address
 from postroad.mail.extension import extension_of, without_extension
 
+HOME: Final = "{home}"  # in a path: of the user as whom mail is delivered
 LOCAL_PART: Final = "{local_part}"  # as the user of a domain: the recipient
 _PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(PATH_PLACEHOLDERS)})\}}")
 _NAME_MAX: Final = 255  # octets, NAME_MAX of the file systems in use
@@ -40,7 +41,8 @@ class Folder(msgspec.Struct, frozen=True):
 def folder(template: str, address: Address, domain: str, options: MaildirOptions) -> Folder | str:
     """The Maildir of a recipient, or why there is none. `domain`: for an address that has none (``<Postmaster>``)."""
     local_part = mailbox_name(address.local_part, options)
-    values = {"local_part": local_part, "domain": address.domain or domain}
+    # The porter alone knows homes, and puts them in the place of {home} before it asks.
+    values = {"local_part": local_part, "domain": address.domain or domain, "home": "~"}
     for name, value in values.items():
         fault = fault_of(value)
         if fault and f"{{{name}}}" in template:

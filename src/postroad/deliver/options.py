@@ -12,7 +12,7 @@ from postroad.mail.message import LINE_MAX
 from postroad.protocol.seven_bit import EightBit
 
 # What may stand in braces: in the path of a Maildir, and as an argument of a command.
-PATH_PLACEHOLDERS: Final = ("domain", "local_part")
+PATH_PLACEHOLDERS: Final = ("domain", "local_part", "home")
 COMMAND_PLACEHOLDERS: Final = ("recipient", "local_part", "domain", "sender")
 
 

@@ -28,7 +28,7 @@ from postroad.deliver import program
 from postroad.deliver.files import write_message
 from postroad.deliver.folders import deferred, guarded
 from postroad.deliver.letter import Letter
-from postroad.deliver.mailbox import LOCAL_PART, detail_folder, folder, mailbox_name, mbox_file
+from postroad.deliver.mailbox import HOME, LOCAL_PART, detail_folder, folder, mailbox_name, mbox_file
 from postroad.deliver.maildir import Writer
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
 from postroad.deliver.options import MaildirOptions, MboxOptions, PorterOptions, ProgramOptions
@@ -204,6 +204,8 @@ def deliver(
 ) -> Result:
     """In a child that is the user. `content`: a descriptor of the content; `home`: of the user."""
     letter = letter_of(request, content)
+    if HOME in domain.path:
+        domain = msgspec.structs.replace(domain, path=domain.path.replace(HOME, home.rstrip("/")))
     match domain.transport:
         case Transport.MAILDIR:
             return _into_maildir(request, domain, table, letter, posix)

@@ -198,7 +198,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `rules`: for mailboxes of MAILDIR and MBOX;
     `user` for PROGRAM, too. `servers`: several hosts or domains instead of `host` and `domain`, which are "" then; the
     key names them all, as ``[a.example]:25,[b.example]:25``. `fallbacks`: servers for mail that can be brought to none
-    of its own. `origin`: where connections come from. `outlet`: what an alias or a .forward file names in the place of
+    of its own. `origin`: where connections come from. `outlet`: what an alias names in the place of
     a mailbox, as it stands there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then
     `domain` is the name by which the porter knows from where it comes. `retry`: when it is tried again,
     None: as all mail. `place`: where the `outlet` stands, which the settings must allow as long as mail waits

@@ -24,6 +24,7 @@ from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_c
 from postroad.maps.sql import statement
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
 from postroad.maps.text import Parsed, TextSource, parse, parse_aliases, read
+from postroad.maps.users import UsersDriver
 from postroad.maps.waiting import Driver, WaitingSource
 from postroad.world.clock import Clock
 from postroad.world.problem import Problem
@@ -257,6 +258,10 @@ def _python(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Te
     return _waiting(function_driver(options.function, options.waiting.at_once_max), options, tell)
 
 
+def _users(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:
+    return _waiting(UsersDriver(options.uid_min, options.waiting.at_once_max), options, tell)
+
+
 def _waiting(driver: Driver | Problem, options: MapOptions, tell: Tell) -> MapSource | Problem:
     if isinstance(driver, Problem):
         where = f"map {options.name}"
@@ -292,6 +297,7 @@ _SOURCES: dict[MapKind, Callable[[MapOptions, Clock, Mapping[str, Map], Tell], M
     MapKind.MYSQL: _mysql,
     MapKind.LDAP: _ldap,
     MapKind.HTTP: _http,
+    MapKind.USERS: _users,
     MapKind.SOCKETMAP: _socketmap,
     MapKind.TCP: _tcp,
     MapKind.POLICY: _policy,

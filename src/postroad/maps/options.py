@@ -34,6 +34,7 @@ class MapKind(enum.Enum):
     TCP = "tcp"
     POLICY = "policy"
     PYTHON = "python"
+    USERS = "users"
 
 
 class MapOptions(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class MapOptions(msgspec.Struct, frozen=True):
             "`mysql`: a `query` to the database at `url`; `mysql` is for MariaDB, too. `ldap`: a search. `http`, "
             "`socketmap`, `tcp`: a server at `url`, asked by HTTP or as Postfix asks its socketmap and tcp tables. "
             "`policy`: a policy server at `url`, as check_policy_service of Postfix asks one. `python`: a `function` "
-            "of yours. docs/maps.md describes each.",
+            "of yours. `users`: the users of this machine. docs/maps.md describes each.",
         ),
     ]
     file: Annotated[
@@ -107,6 +108,9 @@ class MapOptions(msgspec.Struct, frozen=True):
             "`module:function` or `/path/file.py:function`. It is loaded anew at each reload.",
         ),
     ] = ""
+    uid_min: Annotated[
+        int, Meta(ge=1, description="users: users with a smaller number (uid) are not in the map.")
+    ] = 1000
     waiting: WaitingOptions = WaitingOptions()
 
 
@@ -122,6 +126,7 @@ OPTIONAL: dict[MapKind, tuple[str, ...]] = {
     MapKind.TCP: _WAITING,
     MapKind.POLICY: _WAITING,
     MapKind.PYTHON: _WAITING,
+    MapKind.USERS: ("uid_min", *_WAITING),
 }
 NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.INLINE: ("entries",),
@@ -144,4 +149,5 @@ NEEDED: dict[MapKind, tuple[str, ...]] = {
     MapKind.TCP: ("url",),
     MapKind.POLICY: ("url",),
     MapKind.PYTHON: ("function",),
+    MapKind.USERS: (),
 }

@@ -91,7 +91,7 @@ class LocalDomain(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="Maildir: the folder. mbox: the file. `{domain}` and `{local_part}` stand for those of the "
-            "recipient.",
+            "recipient. `{home}` stands for the home of `user`.",
         ),
     ] = ""
     socket: Annotated[str, Meta(description="LMTP: the path of the server's Unix socket.")] = ""

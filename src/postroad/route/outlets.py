@@ -6,9 +6,9 @@
     :include:/etc/mail/members      all targets in this file
 
 Each is used only if the settings allow it: the places are the alias file (with maps that are files), files that are
-included, .forward files, and maps that ask a database or a service. A program is started without a shell: its command
-is divided into words here, once, and what only a shell could do is refused. What was allowed when a message was
-accepted must still be allowed when it is delivered (`permitted`). How it fails: with a text.
+included, and maps that ask a database or a service. A program is started without a shell: its command is divided into
+words here, once, and what only a shell could do is refused. What was allowed when a message was accepted must still be
+allowed when it is delivered (`permitted`). How it fails: with a text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PLACEHOLDERS: Final = re.compile(r"\{(?:recipient|local_part|domain|sender)\}")
 _SHELL: Final = frozenset(";<>|&$`*?[]()\\")  # outside of quotation marks: a shell's to understand
 
 
-Place = Literal["aliases", "includes", "forward", "services"]
+Place = Literal["aliases", "includes", "services"]
 """Where a target stands."""
 
 _Places = tuple[Place, ...]
@@ -41,7 +41,7 @@ class OutletOptions(msgspec.Struct, frozen=True):
         _Places,
         Meta(
             description="Where programs (`|/usr/bin/program`) may stand. `aliases`: in the alias file, and in maps of "
-            "`alias_maps` that are files. `includes`: in included files. `forward`: in the .forward files of users. "
+            "`alias_maps` that are files. `includes`: in included files. "
             "`services`: in maps that ask a database or a service, and in patterns.",
         ),
     ] = ()
@@ -59,8 +59,7 @@ class OutletOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="The user of this machine as whom programs and files of aliases are used. The node must be "
-            "started as root. Unset: the user of the node. Programs and files that users name in .forward files are "
-            "always used as that user.",
+            "started as root. Unset: the user of the node.",
         ),
     ] = ""
     as_owner: Annotated[
@@ -163,8 +162,6 @@ def permitted(stored: Destination, options: OutletOptions) -> Destination | str:
     if stored.place not in places and (stored.place or not places):
         lacking = f'does not have "{stored.place}"' if stored.place else "is empty"
         return f"{key} of aliases are not allowed any more: {key} under [alias_targets] {lacking}"
-    if stored.place == "forward":
-        return stored  # its user has named it
     by = stored.domain if options.as_owner else ALIASES.by
     if by == stored.domain and stored.rules.user == options.user:
         return stored

@@ -8,6 +8,7 @@ raises OSError, and then the process must end.
 from __future__ import annotations
 
 import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -42,6 +43,41 @@ def account(name: str, group: str, uid_min: int) -> UserAccount | Problem:
         return Problem(name, f"has the number {found.pw_uid}, which is below {uid_min}", "Use another user.")
     groups = (found.pw_gid, *(each for each in os.getgrouplist(name, found.pw_gid) if each != found.pw_gid))
     return UserAccount(name, found.pw_uid, tuple(dict.fromkeys((*groups, *extra))), found.pw_dir or "/")
+
+
+class UserEntry(msgspec.Struct, frozen=True):
+    """A user as the machine knows him."""
+
+    uid: int
+    home: str
+
+
+class _Passwd(ctypes.Structure):
+    """``struct passwd`` of the GNU C library."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("passwd", ctypes.c_char_p), ("uid", ctypes.c_uint), ("gid", ctypes.c_uint),
+        ("gecos", ctypes.c_char_p), ("dir", ctypes.c_char_p), ("shell", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+_PASSWD_MAX: Final = 65_536  # octets of an entry
+_NO_SUCH_USER: Final = frozenset((0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM))  # getpwnam_r(3)
+
+
+def find_user(name: str) -> UserEntry | None:
+    """The user of this name; None if there is none. Blocks. Raises OSError if nobody can tell: `pwd` does not know the
+    two apart."""
+    entry, buffer = _Passwd(), ctypes.create_string_buffer(_PASSWD_MAX)
+    found = ctypes.POINTER(_Passwd)()
+    code = ctypes.CDLL(None).getpwnam_r(
+        name.encode(), ctypes.byref(entry), buffer, _PASSWD_MAX, ctypes.byref(found)
+    )
+    if found:
+        return UserEntry(entry.uid, os.fsdecode(entry.dir or b"") or "/")
+    if code in _NO_SUCH_USER:
+        return None
+    raise OSError(code, os.strerror(code))
 
 
 def owner(path: str, uid_min: int) -> str:

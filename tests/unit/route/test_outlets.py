@@ -12,7 +12,7 @@ from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Notify, Recipient
 from postroad.mail.event import Expanded
-from postroad.mail.route import Destination, MailboxRules, Transport
+from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import Asked
 from postroad.maps.face import Map
 from postroad.route.alias_file import AliasLimits, AliasTarget, OutletTarget
@@ -85,10 +85,10 @@ def test_what_cannot_be_a_target(word: str) -> None:
 
 
 @pytest.mark.parametrize(("word", "key"), [("|/bin/x", "programs"), ("/var/mail/a", "files")])
-@pytest.mark.parametrize("place", ["aliases", "includes", "forward", "services"])
+@pytest.mark.parametrize("place", ["aliases", "includes", "services"])
 def test_each_place_has_its_own_right(word: str, key: str, place: str) -> None:
     source = TargetSource(place)  # type: ignore[arg-type]
-    others = tuple(each for each in ("aliases", "includes", "forward", "services") if each != place)
+    others = tuple(each for each in ("aliases", "includes", "services") if each != place)
     refused = outlet(word, source, OutletOptions(programs=others, files=others))  # type: ignore[arg-type]
     assert isinstance(refused, str) and f'write {key} = ["{place}"] under [alias_targets]' in refused
     assert isinstance(outlet(word, source, OutletOptions(**{key: (place,)})), Destination)  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ def test_values_of_maps_obey_the_same_settings(tmp_path: Path) -> None:
         ("|/bin/x a", OutletOptions(programs=("aliases",)), ""),
         ("|/bin/x a", OutletOptions(files=("aliases",)), "programs under [alias_targets] does not have \"aliases\""),
         ("|/bin/x a", OutletOptions(programs=("services",)), "programs under [alias_targets] does not have"),
-        ("/archive", OutletOptions(files=("aliases", "forward")), ""),
+        ("/archive", OutletOptions(files=("aliases", "includes")), ""),
         ("/archive/", OutletOptions(programs=("aliases",)), "files under [alias_targets] does not have"),
         ("/archive", OutletOptions(), "files of aliases are not allowed any more"),
     ],
@@ -272,7 +272,7 @@ def test_what_was_stored_must_still_be_allowed(word: str, allowed: OutletOptions
 
 
 def test_what_was_stored_is_used_as_the_user_of_now() -> None:
-    before = OutletOptions(("aliases", "forward"), user="old", as_owner=True)
+    before = OutletOptions(("aliases", "includes"), user="old", as_owner=True)
     found = outlet("|/bin/x a", source_of(before, "aliases", "/etc/aliases"), before)
     assert isinstance(found, Destination) and found.key == "program:owner:/etc/aliases:|/bin/x a"
     assert stored(found, before) is found
@@ -280,8 +280,6 @@ def test_what_was_stored_is_used_as_the_user_of_now() -> None:
     assert isinstance(now, Destination)
     assert (now.key, now.domain, now.rules.user) == ("program:|/bin/x a", "aliases", "new")
     assert (now.command, now.outlet, now.place) == (found.command, found.outlet, "aliases")
-    own = msgspec.structs.replace(found, place="forward", rules=MailboxRules(user="ada"))
-    assert stored(own, msgspec.structs.replace(before, user="new")) is own
 
 
 def test_an_outlet_is_no_circle_and_nothing_that_is_missing(tmp_path: Path) -> None:

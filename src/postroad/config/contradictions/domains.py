@@ -12,7 +12,7 @@ from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
-from postroad.deliver.mailbox import LOCAL_PART
+from postroad.deliver.mailbox import HOME, LOCAL_PART
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 from postroad.mail.route import TlsDemand
 from postroad.protocol.grammar import parse_mailbox
@@ -160,6 +160,11 @@ def users(settings: Settings) -> Iterator[Finding]:
                 ((*here, "quota_at_rcpt"), (*here, "user")),
                 "The node cannot look into the mailboxes of another user",
                 "Remove quota_at_rcpt, or use quota_maps",
+            )
+        if HOME in str(domain.path or "") and not domain.user:
+            yield Finding(
+                ((*here, "path"),), f"{HOME} is the home of a user, but there is no user",
+                f'Add user = "{LOCAL_PART}", or write the whole path',
             )
         if domain.user_group and not domain.user:
             yield Finding(((*here, "user_group"),), "This has no effect without user", "Add user, or remove it")
