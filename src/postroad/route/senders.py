@@ -48,9 +48,7 @@ class Senders:
         self._now_us = now_us
         self._delimiter = routing.options.detail_delimiter
         self._srs_keys = KeyFile(srs_options.keys_file, secrets_of) if srs_options.domain else None
-        domains = routing.options.local
-        self._signing: dict[str, Batv] = {each.name: each.batv for each in domains if each.batv is not Batv.OFF}
-        self._batv_keys = KeyFile(batv_options.keys_file, numbered_secrets_of) if self._signing else None
+        self._batv_keys = KeyFile(batv_options.keys_file, numbered_secrets_of) if _is_any_signed(routing) else None
         self._excluded = DomainTable((name, True) for name in srs_options.excluded_domains)
         self._plain_to = DomainTable((name, True) for name in batv_options.plain_to)
         self._plain_next_hops = frozenset(name.strip("[]").lower() for name in batv_options.plain_next_hops)
@@ -94,7 +92,7 @@ class Senders:
 
     def _tagged(self, sender: Address, envelope: Envelope, recipient: Recipient, destination: Destination) -> Address:
         keys, domain = self._batv_keys, recipient.address.domain
-        if keys is None or sender.domain not in self._signing or self._routing.is_local(domain):
+        if keys is None or self._wanted(sender.domain) is Batv.OFF or self._routing.is_local(domain):
             return sender
         peer = envelope.peer
         is_true = peer.is_known or not peer.address or recipient.sender is not None  # that of a list is ours
@@ -103,6 +101,11 @@ class Senders:
         if self._plain_to.find(domain) or not self._plain_next_hops.isdisjoint(destination.hosts):
             return sender
         return batv.sign(sender, keys.keys[0], self._batv.days, self._now_us())
+
+    def _wanted(self, domain: str) -> Batv:
+        """What is wanted for the senders of a domain."""
+        local = self._routing.local(domain)
+        return Batv.OFF if local is None else local.batv
 
     def _is_unsigned(self, address: Address) -> bool:
         if not self._unsigned:
@@ -119,8 +122,8 @@ class Senders:
             if isinstance(found, str):
                 return Returned(address, 550, _FORGED, found)
             return Returned(found, elsewhere=not self._routing.is_local(found.domain))
-        wanted = self._signing.get(address.domain)
-        if wanted is None or self._batv_keys is None:
+        wanted = Batv.OFF if self._batv_keys is None else self._wanted(address.domain)
+        if wanted is Batv.OFF or self._batv_keys is None:
             return None
         tag = batv.read(address, self._batv_keys.keys, self._batv.days, self._now_us())
         if tag is None:
@@ -161,11 +164,16 @@ class Senders:
         return msgspec.structs.replace(recipient, address=found.address, given=recipient.given or recipient.address)
 
 
+def _is_any_signed(routing: RoutingTable) -> bool:
+    domains = (*routing.options.local, *routing.options.mapped_local)
+    return any(each.batv is not Batv.OFF for each in domains)
+
+
 def senders(
     srs_options: SrsOptions, batv_options: BatvOptions, routing: RoutingTable, now_us: Callable[[], int]
 ) -> Senders | tuple[Problem, ...] | None:
     """None if no sender is ever signed; Problems if a file of keys is wrong."""
-    if not srs_options.domain and all(each.batv is Batv.OFF for each in routing.options.local):
+    if not srs_options.domain and not _is_any_signed(routing):
         return None
     made = Senders(srs_options, batv_options, routing, now_us)
     problems = made.load()

@@ -196,3 +196,30 @@ async def test_what_is_kept_is_bounded(tables: Tables, monkeypatch: pytest.Monke
     mapped = tables.routing.mapped
     assert mapped is not None and len(mapped._kept) == 10
     assert len(tables.routing._kept) == 10
+
+
+@pytest.mark.parametrize("kind", [Fixed, Waiting])
+async def test_senders_of_such_domains_are_signed_and_others_are_forwarded(
+    tmp_path: Path, kind: type[Fixed] | type[Waiting]
+) -> None:
+    (tmp_path / "srs.keys").write_text("a secret that is long enough\n")
+    (tmp_path / "batv.keys").write_text("1 a secret that is long enough\n")
+    text = SETTINGS.format(folder=tmp_path).replace(
+        'recipients = ["info", "ada@shop.test"]\n', 'recipients = ["info"]\nbatv = "sign"\n'
+    )
+    text += '[srs]\ndomain = "plain.test"\nkeys_file = "srs.keys"\n[batv]\nkeys_file = "batv.keys"\n'
+    settings = parse(text, tmp_path / "postroad.toml", files=False)
+    assert not isinstance(settings, list), settings
+    tables = build(settings)
+    assert not isinstance(tables, str), tables
+    for name, values in VALUES.items():
+        source: MapSource = kind(dict(values))  # type: ignore[assignment, arg-type]
+        tables.maps[name].source = source
+        tables.maps[name].waits = source.waits
+    recipient = Recipient(Address("x", "far.test"))
+    for sender, begin in (("info@shop.test", "prvs="), ("eve@other.test", "SRS0=")):
+        envelope = Envelope(1, Address(*sender.split("@")), (recipient,), 0, 0, Peer("192.0.2.1", trusted=True))
+        found = tables.destination(envelope, recipient)
+        found = found if isinstance(found, Destination | Attempt) else await found
+        assert isinstance(found, Destination) and tables.outbound is not None
+        assert str(tables.outbound(envelope, recipient, found).reverse_path).startswith(begin)
