@@ -24,6 +24,7 @@ from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
+from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.node.offices.permits import PermitOffice
 from postroad.protocol import sending, seven_bit, stuffing
 from postroad.protocol.client import ClientMachine
@@ -48,6 +49,7 @@ from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
+from postroad.route.table import RoutingTable
 from postroad.sendmail import places
 from postroad.store import content as contents
 from postroad.store.reserve import Reserve
@@ -872,6 +874,17 @@ def a_dot_at_the_edge_of_a_piece_is_not_stuffed(patch: Patch) -> None:
         return real(self, octets)
 
     patch(Stuffer, "piece", piece)
+
+
+# -- Several servers
+
+
+def a_fallback_gets_the_account_of_its_destination(patch: Patch) -> None:
+    def fallback(self: RoutingTable, server: SetServer) -> Fallback:
+        named = next((hop.credentials for hop in self.options.next_hops if hop.credentials), "")
+        return Fallback(server, TlsDemand.NEVER, named)
+
+    patch(RoutingTable, "_fallback", fallback)
 
 
 # -- The drop folder

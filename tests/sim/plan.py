@@ -168,6 +168,16 @@ entries = "{OLD} {NEW}"
 """
 
 
+# The transport map, which changes at each reload: a list whose first server is dead, what means nothing, nothing. It
+# leads no two domains to one host, so that what `measure` counts by host is one destination's.
+_WAYS = (
+    "r1.test smtp:[mx0.r1.test]:26, [mx0.r1.test]:25\n",
+    "r1.test dovecot:\nr0.test smtp:\n",
+    "r1.test smtp:\nr0.test :\n",
+    "",
+)
+
+
 def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     """The node's configuration. `variant`: what a reload changes."""
     (folder / "aliases").write_text(_ALIAS_FILE)
@@ -175,6 +185,8 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     problem = make_self_signed(("roots.test",), str(folder / "roots.pem"), str(folder / "roots.key"), _MADE)
     assert problem is None, problem
     (folder / "users").write_text(f"{LOGIN[0]}:{_HASHER.hash(LOGIN[1])}:ann@home.test\n")
+    (folder / "ways").write_text(_WAYS[variant % len(_WAYS)])
+    ways = '[[map]]\nname = "ways"\nkind = "text"\nfile = "ways"\n' if made.looked_up else ""
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
@@ -241,14 +253,17 @@ recipients = "any"
 deliver = "program"
 command = ["/usr/bin/keep", "{{recipient}}"]
 {hop}
+{ways}
 [[next_hop]]
 domain = "ring.test"
 host = "{RING_HOST}"
 tls = "never"
 [[next_hop]]
 domain = "auth.test"
-host = "203.0.113.201"
+hosts = ["203.0.113.201", "203.0.113.204"]
+fallback = "203.0.113.203"
 tls = "never"
+retry_max_s = "1h"
 username = "{ACCOUNT[0]}"
 password = "{ACCOUNT[1]}"
 auth_without_tls = true
@@ -256,6 +271,7 @@ auth_without_tls = true
 ca_file = "{folder / 'roots.pem'}"
 [routing]
 tls = "{'may' if made.tls else 'never'}"
+{'transport_maps = ["ways"]' if made.looked_up else ''}
 {settings.replace('[queue]', f'[queue]{chr(10)}lifetime_s = {seconds}{chr(10)}lifetime_dsn_s = {seconds}')}
 [dsn]
 strangers_address_max = 0
@@ -293,9 +309,12 @@ def hosts(made: Plan, chance: random.Random) -> tuple[list[Host], dict[str, tupl
     box = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", *(("DSN",) if chance.random() < 0.5 else ()))
     found.append(Host("box", "203.0.113.200", lmtp=True, trouble=made.trouble, offers=box))
     ways = chance.choice(("AUTH PLAIN", "AUTH LOGIN", "AUTH LOGIN PLAIN"))
-    found.append(
-        Host("smart", "203.0.113.201", trouble=made.trouble, offers=("PIPELINING", "DSN", ways), account=ACCOUNT)
+    found += (
+        Host(name, address, trouble=made.trouble, offers=("PIPELINING", "DSN", ways), account=ACCOUNT)
+        for name, address in (("smart", "203.0.113.201"), ("smarter", "203.0.113.204"))
     )
+    # Where it must never come with that account, though it is offered.
+    found.append(Host("spare", "203.0.113.203", trouble=made.trouble, offers=("PIPELINING", ways)))
     zones["null.test"] = ((0, ""),)
     return found, zones
 

@@ -237,6 +237,9 @@ class RemoteSession(asyncio.Protocol):
         elif verb == b"STAR":
             if not self._misbehaves("starttls"):
                 self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
+        elif verb == b"AUTH" and host.account is None:
+            house.ledger.fault(f"{host.name} was given an account, and knows none")
+            self._say("535 5.7.8 unknown account")
         elif verb == b"AUTH" and host.account is not None:
             self._auth(line)
         elif verb == b"MAIL" and not self._known:
