@@ -140,6 +140,33 @@ def test_one_by_one_without_pipelining(cut: Cut) -> None:
     assert told(talk.finished()) == [RELAYED, RELAYED]
 
 
+@CUTS
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_a_question_ends_after_rcpt_and_the_next_one_begins_with_rset(cut: Cut, lmtp: bool) -> None:
+    taken = "delivered" if lmtp else "relayed"
+    talk = Talk(cut, lmtp=lmtp)
+    talk.machine.ask(MAIL, rcpts(2))
+    assert talk.heard() == MAIL + b"".join(rcpts(2))
+    talk.server(b"250 ok\r\n250 ok\r\n550 5.1.1 no\r\n")
+    assert told(talk.finished()) == [(taken, "recipient", "2.1.5"), ("failed", "recipient", "5.1.1")]
+    talk.machine.ask(MAIL, rcpts(1))
+    assert talk.heard() == b"RSET\r\n" + MAIL + b"RCPT TO:<0@y>\r\n"
+    talk.server(b"250 ok\r\n250 ok\r\n451 4.7.1 later\r\n")
+    assert told(talk.finished()) == [("deferred", "recipient", "4.7.1")]
+    talk.machine.begin(MAIL, rcpts(1))
+    assert talk.heard() == b"RSET\r\n" + MAIL + b"RCPT TO:<0@y>\r\nDATA\r\n"
+
+
+def test_a_question_one_by_one() -> None:
+    talk = Talk(hello=PLAIN)
+    talk.machine.ask(MAIL, rcpts(1))
+    talk.server(b"250 ok\r\n")
+    talk.server(b"250 ok\r\n")
+    assert talk.heard() == MAIL + b"RCPT TO:<0@y>\r\n"
+    assert told(talk.finished()) == [("relayed", "recipient", "2.1.5")]
+    assert talk.machine.step is Step.IDLE
+
+
 TOLD = [b"XFORWARD ADDR=192.0.2.1\r\n", b"XFORWARD IDENT=4F1\r\n"]
 
 
