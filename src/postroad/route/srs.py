@@ -99,11 +99,11 @@ def _forward(sender: Address, options: SrsOptions, key: bytes, day: int) -> Addr
     local_part, separator = sender.local_part, options.separator.value
     kind = _kind(local_part)
     if kind == "SRS1":
-        host, equals, rest = _split_hash(local_part)[1].partition("=")
-        if equals and host:
+        host, _, rest = _split_hash(local_part)[1].partition("=")
+        if isinstance(_first(host, rest), Address):
             hashed = _hash(key, options.hash_length, host, rest)
             return Address(f"SRS1{separator}{hashed}={host}={rest}", options.domain)
-    if kind == "SRS0":
+    if kind == "SRS0" and isinstance(_first(sender.domain, local_part[4:]), Address):
         rest = local_part[4:]
         hashed = _hash(key, options.hash_length, sender.domain, rest)
         return Address(f"SRS1{separator}{hashed}={sender.domain}={rest}", options.domain)
@@ -144,10 +144,16 @@ def _back_once(hashed: str, rest: str, options: SrsOptions, keys: Sequence[bytes
 def _back_twice(hashed: str, rest: str, options: SrsOptions, keys: Sequence[bytes]) -> Address | str:
     """Its age is for the host to judge that has signed it first."""
     host, _, rest = rest.partition("=")
+    found = _first(host, rest)
+    if isinstance(found, Address) and not _is_right(hashed, options, keys, host, rest):
+        return "the SRS address was not made here: its hash is wrong"
+    return found
+
+
+def _first(host: str, rest: str) -> Address | str:
+    """The address at the host that has signed first. `rest`: what stands behind its SRS0, with the separator."""
     if not host or rest[:1] not in _SEPARATORS or len(rest) < 2:
         return "the SRS address is not complete"
-    if not _is_right(hashed, options, keys, host, rest):
-        return "the SRS address was not made here: its hash is wrong"
     return _address(f"SRS0{rest}", host)
 
 
