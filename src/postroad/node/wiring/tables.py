@@ -200,7 +200,9 @@ class Tables:
         return found if isinstance(found, NotNow) else _existing(found)
 
     def verified(self, address: Address) -> bool | Awaitable[bool | None] | None:
-        """The same for VRFY: None also if nobody can tell now."""
+        """The same for VRFY: None also if nobody can tell now, or only the next hop."""
+        if self._recipients.is_open(address.domain):
+            return None
         found = self.known(address)
         if found is None or isinstance(found, bool):
             return found

@@ -223,3 +223,13 @@ async def test_senders_of_such_domains_are_signed_and_others_are_forwarded(
         found = found if isinstance(found, Destination | Attempt) else await found
         assert isinstance(found, Destination) and tables.outbound is not None
         assert str(tables.outbound(envelope, recipient, found).reverse_path).startswith(begin)
+
+
+def test_vrfy_tells_nothing_of_whom_only_the_next_hop_knows(tmp_path: Path) -> None:
+    text = SETTINGS.format(folder=tmp_path) + '[[relay.domain]]\nname = "open.test"\nverify = true\n'
+    settings = parse(text, tmp_path / "postroad.toml", files=False)
+    assert not isinstance(settings, list), settings
+    tables = build(settings)
+    assert not isinstance(tables, str), tables
+    assert tables.verifies and tables.verified(Address("x", "open.test")) is None
+    assert tables.verified(Address("bob", "plain.test")) is not None
