@@ -85,8 +85,8 @@ class PolicyOptions(msgspec.Struct, frozen=True):
         bool,
         Meta(
             description="Whether strangers may name a further route beyond a relay domain: "
-            "`user%other@relay.example`, `other!user@relay.example`. If the host of the relay domain "
-            "follows such a route, strangers can relay through it to anywhere.",
+            "`user%other@relay.example`, `other!user@relay.example`; also by way of an alias for a whole domain that "
+            "leads to another host. If that host follows such a route, strangers can relay through it to anywhere.",
         ),
     ] = False
     single_fields: Annotated[
@@ -121,8 +121,8 @@ class Directory(msgspec.Struct, frozen=True):
     ours has its owner, None for others. `nowhere`: why nothing can ever come to a mailbox, None if it can. `is_own`:
     mailboxes of the node itself, to which answers to its own mail go. `returned`: what recipients mean that are senders
     which we have signed; None if we sign none. `has_owner`: whether a sender belongs to accounts, by map; None if no
-    map says so. `verify`: `check.relay`; None: nothing is asked. `moved`, `try_new`: `check.moved`; None: there is no
-    map of mailboxes that have moved."""
+    map says so. `verify`: `check.relay`; None: nothing is asked. `leads_on`: `check.relay`. `moved`, `try_new`:
+    `check.moved`; None: there is no map of mailboxes that have moved."""
 
     is_local: Callable[[str], bool]
     is_relay: Callable[[str], bool]
@@ -136,6 +136,7 @@ class Directory(msgspec.Struct, frozen=True):
     moved: Moved | None = None
     try_new: bool = True
     verify: relay.Verify | None = None
+    leads_on: relay.Exists = lambda address: False
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:
@@ -216,4 +217,5 @@ def _relay_control(role: Role, options: PolicyOptions, known: Directory) -> Rule
         is_own=known.is_own,
         untrusted_routing=options.untrusted_routing,
         verify=known.verify,
+        leads_on=known.leads_on,
     )

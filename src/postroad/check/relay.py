@@ -41,11 +41,13 @@ def relay_control(
     is_own: Callable[[Address], bool] = lambda address: False,
     untrusted_routing: bool = False,
     verify: Verify | None = None,
+    leads_on: Exists = lambda address: False,
 ) -> Rule:
     """The rule of SMTP listeners for each recipient. `nowhere`: the client is told at once what can never be delivered,
     or never go out. `is_own`: the mailboxes to which answers to our own mail go. `untrusted_routing`: whether strangers
-    may name a way on from a relay domain (`names_a_way`). `verify`: asked last, about recipients of our own domains and
-    relay domains that all else accepts; None: there is nothing to ask.
+    may name a way on from a relay domain (`names_a_way`). `leads_on`: whether a recipient of ours who names a way is
+    led with it to another host, as an alias for a whole domain does. `verify`: asked last, about recipients of our own
+    domains and relay domains that all else accepts; None: there is nothing to ask.
 
     `trust_network`, `trust_identity`: whether a trusted network and an authenticated account may relay. `strangers`:
     whether others may send to our own domains; if not, only postmaster is open to them.
@@ -61,6 +63,8 @@ def relay_control(
             if not (ours or strangers):
                 return _stranger(recipient)
             found = _existing(recipient, known, nowhere)
+            if not (ours or untrusted_routing) and names_a_way(recipient):
+                found = _unless_led_on(recipient, found, leads_on)
             return found if verify is None else _verified(question, found, verify)
         if ours:
             stopped = nowhere(recipient)
@@ -150,6 +154,32 @@ def cannot_look_up(address: Address, answer: NotNow) -> Verdict:
     """What a client hears of an address about which nobody can tell now."""
     said = reply(451, "4.3.0", f"<{address}>: cannot be looked up now, try again later")
     return Verdict(Action.DEFER, said, answer.text)
+
+
+def _unless_led_on(
+    recipient: Address, found: Verdict | Awaitable[Verdict], leads_on: Exists
+) -> Verdict | Awaitable[Verdict]:
+    if not isinstance(found, Verdict):
+        return _led_on_later(recipient, found, leads_on)
+    if found is not ACCEPT:
+        return found
+    answer = leads_on(recipient)
+    return _led_on(recipient, answer) if isinstance(answer, bool | NotNow) else _led_on_awaited(recipient, answer)
+
+
+async def _led_on_later(recipient: Address, pending: Awaitable[Verdict], leads_on: Exists) -> Verdict:
+    verdict = _unless_led_on(recipient, await pending, leads_on)
+    return verdict if isinstance(verdict, Verdict) else await verdict
+
+
+async def _led_on_awaited(recipient: Address, pending: Awaitable[bool | NotNow]) -> Verdict:
+    return _led_on(recipient, await pending)
+
+
+def _led_on(recipient: Address, answer: bool | NotNow) -> Verdict:
+    if isinstance(answer, NotNow):
+        return cannot_look_up(recipient, answer)
+    return _routed(recipient) if answer else ACCEPT
 
 
 def _reachable(recipient: Address, nowhere: Nowhere) -> Verdict:

@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.accounts.sender_maps import Owns, SenderMaps
 from postroad.check.policy import Directory, PolicyOptions, rules
-from postroad.check.relay import cannot_look_up
+from postroad.check.relay import cannot_look_up, names_a_way
 from postroad.check.settled import settled
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
@@ -287,6 +287,7 @@ class Tables:
             moved=None if self._relocated is None else self._moved,
             try_new=self._try_new,
             verify=self._last_questions(),
+            leads_on=self._leads_on,
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
         return made if self._mapped is None else settled(made, self.routing.settle, self._meant)
@@ -307,6 +308,17 @@ class Tables:
         if not self._recipients.has_box(mailbox, asked) or self._aliases.has_name(mailbox, asked):
             return None
         return mailbox
+
+    def _leads_on(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow]:
+        """Whether mail for a mailbox of ours goes on to another host, which may follow a way in the local-part."""
+        return self._answered(partial(self._is_led_on, address))
+
+    def _is_led_on(self, address: Address, asked: Asked) -> bool:
+        mailbox = self.routing.home(address)
+        if self.rewriter is not None and self._renames:
+            mailbox = self.rewriter.recipient(mailbox, asked)
+        found = self._expand(0, 0, (Recipient(mailbox),), None, asked).recipients
+        return any(names_a_way(each.address) and not self.routing.is_local(each.address.domain) for each in found)
 
     @property
     def verifies(self) -> bool:

@@ -75,12 +75,13 @@ VALUES: dict[str, dict[str, str | NotNow]] = {
     "virtual": {
         "sales@names.test": "ada@shop.test, eve@far.test", "lost@names.test": "nobody@shop.test",
         "@old.test": "@shop.test", "led@names.test": "x@away.test",
+        "@on.test": "@far.test", "@all.test": "ada@shop.test, @here.test", "@here.test": "bob@plain.test",
     },
     "people": {"eve@shop.test": "1", "eve@old.test": "1"},
     "boxes": {
         "shop.test": "1", "away.test": NotNow("it is away"), "old.test": "1", "plain.test": "1", "both.test": "1",
     },
-    "names": {"names.test": "1", "both.test": "1"},
+    "names": {"names.test": "1", "both.test": "1", "on.test": "1", "all.test": "1", "here.test": "1"},
     "behind": {"behind.test": "1", ".below.test": "1", "both.test": "1"},
 }  # fmt: skip
 
@@ -131,7 +132,8 @@ async def expand(tables: Tables, mailbox: str) -> Expansion:
         ("postmaster@names.test", 0), ("postmaster@shop.test", 0), ("x@away.test", 451), ("x@far.test", 550),
         ("anybody@behind.test", 0), ("anybody@host.below.test", 0), ("x@below.test", 550), ("x@sub.shop.test", 550),
         ("bob@plain.test", 0), ("info@plain.test", 550), ("info@both.test", 0), ("nobody@both.test", 550),
-        ("nobody@old.test", 550), ("led@names.test", 451),
+        ("nobody@old.test", 550), ("led@names.test", 451), ("x@on.test", 0), ("x%y.test@on.test", 550),
+        ("y.test!x@on.test", 550), ("x@y.test@on.test", 550), ("x%y.test@all.test", 0),
     ],
 )  # fmt: skip
 async def test_at_rcpt(tables: Tables, mailbox: str, code: int) -> None:
