@@ -18,7 +18,7 @@ from postroad.mail.policy import Role
 from postroad.mail.route import Destination, TlsDemand, Transport
 from postroad.receive.options import ListenerOptions, ListenerTls
 from postroad.route import options as route
-from postroad.route.table import RoutingTable
+from postroad.route.table import RoutingTable, destination_of_hop
 from postroad.world.tls import CertificateFiles
 
 HEAD = 'hostname = "mail.example.org"\nstate_dir = "state"\n'
@@ -301,3 +301,18 @@ connections_max = 4
         "[smtp.isp.example]:25/@a.below.example": ("[smtp.isp.example]:25/@a.below.example",),
         "[smtp.isp.example]:25": (),
     }
+
+
+def test_two_accounts_for_mail_of_the_same_senders_are_two_destinations() -> None:
+    """Else a connection that was opened with one account would carry mail of the other."""
+    account = 'username = "{0}"\npassword = "{0}"\ntls = "verify"\n'
+    table = '[[next_hop]]\ndomain = "*"\nhost = "smtp.example"\n'
+    written = settings(
+        table + account.format("a")
+        + table + 'size_min = "1M"\n' + account.format("b")
+        + table + 'classes = "bulk"\n' + account.format("c")
+        + table + 'senders = "x.example"\n' + account.format("d")
+    )
+    hops = options.routing_options(written).next_hops
+    assert len({hop.credentials for hop in hops}) == 4
+    assert len({destination_of_hop(hop).key for hop in hops}) == 4
