@@ -45,7 +45,8 @@ class UnfitFile(Exception):
 
 
 class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One recipient that waits. From `held` on: what the queue knew of it."""
+    """One recipient that waits. From `held` to `text`: what the queue knew of it. `sender`: the owner of the list by
+    which the mail came to him; "" for the sender of the message."""
 
     address: str
     notify: list[str] = []
@@ -59,6 +60,7 @@ class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     told: bool = False
     status: str = ""
     text: str = ""
+    sender: str = ""
 
 
 class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,7 +161,7 @@ def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     return ExportedRecipient(
         str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
         str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, key, row.due_us,
-        row.delay_reported, row.status, row.text,
+        row.delay_reported, row.status, row.text, str(recipient.sender or ""),
     )  # fmt: skip
 
 
@@ -257,7 +259,10 @@ def _read_recipient(path: Path, each: ExportedRecipient) -> Recipient:
     except KeyError as error:
         raise UnfitFile(f"{path}: notify: {error.args[0]!r} is not one of NEVER, SUCCESS, FAILURE, DELAY") from None
     given = _address(path, "given", each.given) if each.given else None
-    return Recipient(_address(path, "address", each.address), notify, each.orcpt, given, tuple(each.parameters))
+    sender = _address(path, "sender", each.sender) if each.sender else None
+    return Recipient(
+        _address(path, "address", each.address), notify, each.orcpt, given, tuple(each.parameters), sender=sender
+    )
 
 
 def _address(path: Path, name: str, text: str) -> Address:

@@ -46,3 +46,9 @@ def test_destinations_of_domains_are_not_held(tmp_path: Path, key: str) -> None:
     envelope = Envelope(1 << 20, None, (Recipient(ANN, destination=_destination(key)),), 2, 1_764_000_000_000_000)
     back = mailfiles.read(mailfiles.write(tmp_path, envelope, (), b"\r\n"))
     assert _rows(lambda envelope, recipient: Destination("maildir:home.test", Transport.MAILDIR), back, NOW_US) == ()
+
+
+def test_the_owner_of_a_list_stays_the_sender_of_its_members(tmp_path: Path) -> None:
+    recipients = (Recipient(ANN, sender=Address("owner-list", "home.test")), Recipient(Address("bob", "home.test")))
+    back = mailfiles.read(mailfiles.write(tmp_path, Envelope(1 << 20, ANN, recipients, 2, NOW_US), (), b"\r\n"))
+    assert back.envelope.recipients == recipients
