@@ -41,6 +41,16 @@ class Notify(enum.IntFlag):
     DELAY = 8
 
 
+def asked_by_both(one: Notify, other: Notify) -> Notify:
+    """What two recipients that have become one ask for together. UNSET asks for failures and delays (RFC 3461 §4.1)."""
+    asked = (_spelled(one) | _spelled(other)) & ~Notify.NEVER
+    return asked or Notify.NEVER
+
+
+def _spelled(notify: Notify) -> Notify:
+    return notify if notify else Notify.FAILURE | Notify.DELAY
+
+
 class Recipient(msgspec.Struct, frozen=True, array_like=True):
     """One forward-path with its parameters.
 

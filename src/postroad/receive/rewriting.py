@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.mail import message
 from postroad.mail.address import Address
-from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.envelope import Notify, Recipient, asked_by_both
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion
 from postroad.mail.field_rules import bounded
@@ -113,13 +113,17 @@ def _needs_utf8(rewriting: Rewriting, sections: tuple[bytes, ...], before: bytes
 
 
 def recipients(draft: Draft, given: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
-    """The recipients as they were rewritten, each mailbox once. `given`: those that `drafts.wanted` says."""
+    """The recipients as they were rewritten, each mailbox once with all that was asked for it. `given`: those that
+    `drafts.wanted` says."""
     rewriting = draft.rewriting
     if rewriting is None or not given:
         return given
     first: dict[object, Recipient] = {}
     for recipient in rewriting.recipients:
-        first.setdefault(recipient.address, recipient)
+        there = first.setdefault(recipient.address, recipient)
+        if there.notify is not recipient.notify:
+            notify = asked_by_both(there.notify, recipient.notify)
+            first[recipient.address] = msgspec.structs.replace(there, notify=notify)
     return tuple(first.values())
 
 

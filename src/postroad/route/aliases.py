@@ -31,7 +31,7 @@ import msgspec
 
 from postroad.mail import wishes
 from postroad.mail.address import Address
-from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.envelope import Notify, Recipient, asked_by_both
 from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.extension import extension_at, extension_of
@@ -517,14 +517,4 @@ def _add(result: dict[Hashable, Recipient], recipient: Recipient) -> None:
     elif there.sender is not None and recipient.sender is None:
         result[key] = recipient  # who is named beside the list has the mail of its sender
     elif there.notify is not recipient.notify:
-        result[key] = msgspec.structs.replace(there, notify=_both(there.notify, recipient.notify))
-
-
-def _both(one: Notify, other: Notify) -> Notify:
-    """All that either asks for. UNSET asks for failures and delays (RFC 3461 §4.1)."""
-    asked = (_spelled(one) | _spelled(other)) & ~Notify.NEVER
-    return asked or Notify.NEVER
-
-
-def _spelled(notify: Notify) -> Notify:
-    return notify if notify else Notify.FAILURE | Notify.DELAY
+        result[key] = msgspec.structs.replace(there, notify=asked_by_both(there.notify, recipient.notify))

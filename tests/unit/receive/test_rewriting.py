@@ -101,6 +101,17 @@ def test_two_recipients_that_become_one_are_one() -> None:
     ]  # fmt: skip
 
 
+def test_two_recipients_that_become_one_ask_for_what_both_asked_for() -> None:
+    node = house(listener=ListenerOptions("front", dsn_for_strangers=True))
+    client = opened(node)
+    client.codes(
+        "MAIL FROM:<ada@host.test>", "RCPT TO:<ann@local.test> NOTIFY=NEVER", "RCPT TO:<bob@local.test> NOTIFY=FAILURE",
+        "DATA",
+    )  # fmt: skip
+    assert client.say(HEAD + BODY + b".\r\n").startswith("250")
+    assert [each.notify for each in node.spool.stored[0].envelope.recipients] == [Notify.FAILURE, Notify.NEVER]
+
+
 def test_an_alias_tells_of_the_way_from_what_the_client_named() -> None:
     def expand(id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None) -> Expansion:
         assert [each.address for each in recipients] == [ANN, COPY]
