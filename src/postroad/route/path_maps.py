@@ -2,7 +2,8 @@
 
 The value is the path of a recipient's mailbox; without a slash at its beginning it is below `path_base`. With a slash
 at its end it is a Maildir, else an mbox file. The keys are the whole address, the address without its extension, and
-``@domain``. What always holds: equal keys mean equal destinations, so each path is a destination of its own.
+``@domain``. What always holds: equal keys mean equal destinations, so each path is a destination of its own, in each
+domain that has it.
 
 How it fails: a map that cannot answer, or a value that is no path, is `not_now`: the mail waits. A recipient without a
 value is delivered to `path` of its domain, or fails (5.1.1) if there is none.
@@ -99,6 +100,6 @@ def _at(destination: Destination, table: LocalDomain, value: str | None) -> Foun
     if not path or "{" in path or not path.isprintable() or any(part in ("", ".", "..") for part in parts):
         return not_now(f"{value[:_SHOWN_MAX]!r} is no path of a mailbox")
     kind = Transport.MAILDIR if whole.endswith("/") else Transport.MBOX
-    return msgspec.structs.replace(
-        destination, key=f"{kind.value}:{whole.rstrip('/')}", transport=kind, path=whole.rstrip("/")
-    )
+    # Another domain, or an alias that names the same file, may have other limits and another user.
+    key = f"{kind.value}:{destination.domain}:{whole.rstrip('/')}"
+    return msgspec.structs.replace(destination, key=key, transport=kind, path=whole.rstrip("/"))

@@ -29,9 +29,9 @@ VALUES = {
 @pytest.mark.parametrize(
     ("mailbox", "key"),
     [
-        ("ada@box.test", "maildir:/base/ada"), ("ada+x@box.test", "maildir:/base/ada"),
-        ("bob@box.test", "mbox:/base/x/bob"),
-        ("abs@box.test", "maildir:/other/abs"), ("nobody@box.test", "5.1.1"), ("up@box.test", "4.3.0"),
+        ("ada@box.test", "maildir:box.test:/base/ada"), ("ada+x@box.test", "maildir:box.test:/base/ada"),
+        ("bob@box.test", "mbox:box.test:/base/x/bob"),
+        ("abs@box.test", "maildir:box.test:/other/abs"), ("nobody@box.test", "5.1.1"), ("up@box.test", "4.3.0"),
         ("away@box.test", "4.3.0"), ("odd@box.test", "4.3.0"), ("root@box.test", "4.3.0"),
         ("nobody@both.test", "maildir:both.test"), ("eve@both.test", "4.3.0"), ("x@far.test", "far.test"),
     ],
