@@ -41,7 +41,7 @@ from postroad.mail.report import DsnAction, RecipientReport, action_of, wants
 from postroad.protocol import seven_bit
 from postroad.report.explain import ReportFacts, explanation, subject
 from postroad.report.options import ReportOptions
-from postroad.report.text import ascii_of, clean, field, shorten
+from postroad.report.text import ascii_of, clean, field, shorten, without_places
 from postroad.store.content import head
 from postroad.store.values import Stored
 
@@ -514,7 +514,8 @@ def _diagnostic(action: DsnAction, attempt: Attempt, written: Callable[[str], st
     if attempt.reply is not None:
         return field("Diagnostic-Code", f"smtp; {_transcript(attempt.reply, written)}")
     if attempt.text and action in (DsnAction.FAILED, DsnAction.DELAYED):
-        return field("Diagnostic-Code", f"x-postroad; {written(shorten(attempt.text, _DIAGNOSTIC_MAX))}")
+        text = shorten(without_places(attempt.text), _DIAGNOSTIC_MAX)
+        return field("Diagnostic-Code", f"x-postroad; {written(text)}")
     return ""
 
 

@@ -19,7 +19,7 @@ from postroad.mail.report import DsnAction, RecipientReport
 from postroad.report.encoded_word import decode
 from postroad.report.options import ReportOptions
 from postroad.report.remedy import Advice, advice
-from postroad.report.text import clean, shorten, wrapped
+from postroad.report.text import clean, shorten, without_places, wrapped
 
 _REPLY_MAX = 1_000  # characters of a reply in the text; the delivery status holds more
 _SUBJECT_MAX = 200
@@ -122,7 +122,7 @@ def _answer(attempt: Attempt) -> list[str]:
         said = shorten(clean(str(attempt.reply)), _REPLY_MAX)
         return wrapped(f"{remote} answered: {said}", "    ")
     if attempt.text and not attempt.status.startswith("2"):
-        return wrapped(f"In detail: {shorten(clean(attempt.text), _REPLY_MAX)}", "    ")
+        return wrapped(f"In detail: {shorten(clean(without_places(attempt.text)), _REPLY_MAX)}", "    ")
     return []
 
 

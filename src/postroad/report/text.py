@@ -13,6 +13,8 @@ from typing import Final
 _LINE_MAX: Final = 76  # RFC 5322 §2.1.1 asks for 78
 _TEXT_MAX: Final = 72  # text for people: a few less, so that quoted-printable seldom has to break a line
 _WORD_MAX: Final = 900  # RFC 5322 §2.1.1: lines MUST be no more than 998; a longer word is cut into several
+_PLACE: Final = re.compile(r"(\A|: )/[^:\n]*: ")  # before what is said of it
+_LOCK_FILE: Final = re.compile(r"the file /[^\s:;,]*")
 _SPACES: Final = re.compile(r" *[^ ]+")
 
 
@@ -21,6 +23,11 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
+
+
+def without_places(text: str) -> str:
+    """What we say of an attempt, for people outside: the paths of mailboxes, sockets and programs are for the log."""
+    return _LOCK_FILE.sub("a lock file", _PLACE.sub(r"\1", text))
 
 
 def ascii_of(text: str) -> str:

@@ -794,3 +794,20 @@ def test_reports_to_strangers_that_are_too_many_are_not_made_and_the_history_say
         assert [(event.report > 0, event.action) for event in said] == [(told, "failed")]
         assert told or "more than 3" in said[0].text
     assert asked == ["alice@example.org"], "only strangers are counted"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/var/mail/archive: the disk is full", "the disk is full"),
+        ("the program could not be started: /usr/local/bin/secret: Permission denied",
+         "the program could not be started: Permission denied"),
+        ("the program ended with 1: a/b: /c", "the program ended with 1: a/b: /c"),
+        ("the mailbox is locked: the file /var/mail/ada.lock (pid 7)", "the mailbox is locked: a lock file (pid 7)"),
+    ],
+)  # fmt: skip
+def test_paths_of_mailboxes_and_programs_are_nobodys_business(text: str, told: str) -> None:
+    of = Attempt(Outcome.FAILED, Reach.RECIPIENT, "4.3.0", text, transport="program")
+    dsn = only(made(report(attempt=of)))
+    assert " ".join(dsn.per_recipient[0]["Diagnostic-Code"].split()) == f"x-postroad; {told}"
+    assert b"/usr/local" not in dsn.octets and b"/var/mail" not in dsn.octets
