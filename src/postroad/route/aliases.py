@@ -77,11 +77,12 @@ class _Walk:
     """The way through aliases for one message: those that it is led through, and those where it stops, because it has
     been there before. `steps`: those of the recipient who is being expanded."""
 
-    __slots__ = ("_passed", "asked", "excess", "owners", "steps", "stopped", "through")
+    __slots__ = ("_passed", "asked", "excess", "most", "owners", "steps", "stopped", "through")
 
-    def __init__(self, passed: Passed | None = None, asked: Asked = AT_ONCE) -> None:
+    def __init__(self, passed: Passed | None = None, asked: Asked = AT_ONCE, most: int = 0) -> None:
         self._passed = passed
         self.asked = asked
+        self.most = most  # ends that who asks wants to hear of; 0: all
         self.steps: dict[Address, None] = {}
         self.owners: dict[End, Address] = {}  # of the list that led to an end of the recipient who is being expanded
         self.through: dict[Address, None] = {}
@@ -223,18 +224,18 @@ class Aliases:
 
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists, passed: Passed | None = None,
-        asked: Asked = AT_ONCE,
+        asked: Asked = AT_ONCE, most: int = 0,
     ) -> Expansion:
         """What becomes of the recipients of message `id`, each mailbox once, with an event for each that was expanded.
 
         Equal mailboxes that the client gave itself are made one, too. `passed`: whether the message has been led
-        through an alias before.
+        through an alias before. `most`: aliases that lead to more than so many are not followed (`Expansion.excess`).
         """
         if not (self._map or self._has_own or self._maps) and (len(recipients) == 1 or _are_different(recipients)):
             return Expansion(recipients)
         result: dict[Hashable, Recipient] = {}
         events: list[Expanded] = []
-        walk = _Walk(passed, asked)
+        walk = _Walk(passed, asked, most)
         twins: dict[tuple[int, str], tuple[Recipient, Expanded, object]] = {}
         count = 0
         for recipient in recipients:
@@ -301,6 +302,9 @@ class Aliases:
         todo = [(address, targets, 1, None if one else self._owner(address, None, walk.asked))]
         while todo:
             current, targets, depth, owner = todo.pop()
+            if walk.most and len(ends) + len(targets) > walk.most:
+                walk.excess = f"<{address}> leads to more than {walk.most} mailboxes"
+                return []
             extension = self._unmatched(current, walk.asked) if self._extensions_kept else ""
             for target in targets:
                 if isinstance(target, OutletTarget):

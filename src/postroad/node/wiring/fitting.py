@@ -6,12 +6,15 @@ destinations are known at once. So a message that may fit somewhere is never ref
 
 from __future__ import annotations
 
+from typing import Final
+
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Question
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
 from postroad.node.wiring.tables import Tables
+
+TARGETS_MAX: Final = 100  # of an alias that is followed at RCPT
 
 
 class Fitting:
@@ -23,16 +26,14 @@ class Fitting:
 
     def at_rcpt(self, question: Question) -> int:
         """The limit that the declared size exceeds at all destinations of this recipient; 0 if it may fit. Addresses
-        that may still be rewritten are judged at the end of the content only."""
+        that may still be rewritten, aliases with many targets, and those that must be waited for are judged at the end
+        of the content only: a client may name any number of recipients."""
         if self._tables.rewriter is not None:
             return 0
         assert question.recipient is not None
         recipient = Recipient(question.recipient, parameters=question.parameters)
-        expansion = self._tables.expand(0, 0, (recipient,))
-        if not isinstance(expansion, Expansion):
-            close = getattr(expansion, "close", None) or getattr(expansion, "cancel", None)
-            if close is not None:
-                close()
+        expansion = self._tables.expand_at_once(0, 0, (recipient,), TARGETS_MAX)
+        if expansion is None:
             return 0
         envelope = Envelope(0, question.reverse_path, expansion.recipients, question.size, 0, question.peer)
         return self.of_message(envelope)

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AskNextHop = Callable[[Question, Address], Verdict | Awaitable[Verdict]]
 
+_LED_ON_MAX: Final = 100  # mailboxes that a name such as user%other may lead to
 _STOPPED_MAX: Final = 10_000  # mailboxes of which is remembered whether mail can come to them
 
 
@@ -256,20 +257,24 @@ class Tables:
             return found
         return Expansion((), not_now=found.text) if isinstance(found, NotNow) else _expanded(found)
 
-    def expand_at_once(self, id: int, now_us: int, recipients: tuple[Recipient, ...]) -> Expansion | None:
-        """The same for a report of our own; None if a map must be waited for, or if it leads to too many."""
+    def expand_at_once(
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], most: int = 0
+    ) -> Expansion | None:
+        """The same for a report of our own; None if a map must be waited for, or if it leads to too many. `most`: how
+        many mailboxes an alias may lead to, 0: as many as all mail's."""
         asked: Asked = Known()
         meant, events = (recipients, ()) if self._senders is None else self._senders.resolve(id, now_us, recipients)
-        found = self._expand(id, now_us, self.routing.at_home(meant), None, asked)
+        found = self._expand(id, now_us, self.routing.at_home(meant), None, asked, most)
         if asked.stopped or found.excess:
             return Expansion(meant, events) if events else None
         return msgspec.structs.replace(found, events=(*events, *found.events)) if events else found
 
     def _expand(
-        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked
+        self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked,
+        most: int = 0,
     ) -> Expansion:
         exists = partial(self._recipients.has_box, asked=asked)
-        return self._aliases.expand(id, now_us, self.routing.at_home(recipients), exists, passed, asked)
+        return self._aliases.expand(id, now_us, self.routing.at_home(recipients), exists, passed, asked, most)
 
     def rules(
         self, policy: PolicyOptions, listener: ListenerOptions, owns: Owns
@@ -317,8 +322,10 @@ class Tables:
         mailbox = self.routing.home(address)
         if self.rewriter is not None and self._renames:
             mailbox = self.rewriter.recipient(mailbox, asked)
-        found = self._expand(0, 0, (Recipient(mailbox),), None, asked).recipients
-        return any(names_a_way(each.address) and not self.routing.is_local(each.address.domain) for each in found)
+        found = self._expand(0, 0, (Recipient(mailbox),), None, asked, _LED_ON_MAX)
+        return found.excess != "" or any(
+            names_a_way(each.address) and not self.routing.is_local(each.address.domain) for each in found.recipients
+        )
 
     @property
     def verifies(self) -> bool:

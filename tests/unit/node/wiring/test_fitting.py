@@ -35,6 +35,7 @@ domain = "tiny.test"
 host = "192.0.2.1"
 """
 ALIASES = "one: ann@small.test\nboth: ann@small.test, bob\nall: ann@small.test, ann@tiny.test\n"
+ALIASES += "wide: " + ", ".join(f"x{number}@small.test" for number in range(101)) + "\nover: wide\n"
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ def fitting(tmp_path: Path) -> Fitting:
         ("both@home.test", 1001, 0),  # bob can have it
         ("all@home.test", 1001, 1000),
         ("nobody@home.test", 1001, 0),
+        ("wide@home.test", 1001, 0),  # not followed: a client could make us do it again and again
+        ("over@home.test", 1001, 0),
     ],
 )
 def test_at_rcpt_aliases_are_followed(fitting: Fitting, recipient: str, size: int, limit: int) -> None:
