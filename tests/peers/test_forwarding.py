@@ -163,3 +163,14 @@ def test_the_same_dialog_as_postfix(pair: Pair) -> None:
     assert ours[2] == 503  # Postfix demands no EHLO; RFC 5321 §4.1.4 does
     assert ours[:2] + ours[3:7] == theirs[:2] + theirs[3:7]
     assert ours[9] == theirs[9] == 503
+
+
+def test_who_was_named_may_not_name_others_as_with_postfix(pair: Pair) -> None:
+    for port in (pair.node.port, pair.postfix.port):
+        with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+            client.ehlo("proxy.test")
+            assert client.has_extn("xclient")
+            assert client.docmd("XCLIENT", "ADDR=192.0.2.1")[0] == 220
+            client.ehlo("proxy.test")
+            assert not client.has_extn("xclient")
+            assert client.docmd("XCLIENT", "ADDR=127.0.0.2")[0] in (500, 550)

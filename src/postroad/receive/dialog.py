@@ -128,6 +128,9 @@ class Dialog:
         """The extensions that the session is offered now."""
         client = self.client
         xclient, xforward = self._may_speak_for
+        if client.address != self._speaker:  # XCLIENT named it: it needs the right, too, as its octets may come to us
+            also = self.setup.may_speak_for_others(client.address)
+            xclient, xforward = xclient and also[0], xforward and also[1]
         return self.setup.offer(
             tls=client.tls is not None, bindable=client.bindable, certificate=bool(client.certificate),
             xclient=xclient, xforward=xforward, trusted=client.trusted, known=client.is_known,

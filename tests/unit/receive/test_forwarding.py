@@ -17,7 +17,7 @@ PROXY = ("192.0.2.1", 50_000)
 
 
 def house(role: Role = Role.RELAY, dialect: Dialect = Dialect.SMTP, **more: object) -> House:
-    networks = ("192.0.2.0/28", "unix")
+    networks = ("192.0.2.0/28", "203.0.113.0/28", "198.51.100.0/28", "unix")
     listener = ListenerOptions(
         "front", role, dialect, trusted_networks=("203.0.113.0/24",), xclient_networks=networks,
         xforward_networks=networks,
@@ -40,6 +40,15 @@ def test_it_is_announced_to_those_only_who_may(name: str) -> None:
     assert name not in stranger.say("EHLO a.test\r\n")
     assert stranger.codes(f"{name} ADDR=203.0.113.1") == ["500 5.5.2"]
     assert served.loop.timers and not stranger.transport.closed
+
+
+@pytest.mark.parametrize("name", ["XCLIENT", "XFORWARD"])
+def test_a_named_client_that_may_not_speak_for_others_cannot_go_on_doing_so(name: str) -> None:
+    """A proxy such as nginx passes on what its client says next: that client must not name itself anyone."""
+    client = opened(house())
+    assert client.codes("XCLIENT ADDR=203.0.113.99 LOGIN=ann") == ["220 mx.local.test"]
+    assert name not in client.say("EHLO a.test\r\n")
+    assert client.codes(f"{name} ADDR=203.0.113.1") == ["500 5.5.2"]
 
 
 def test_the_client_is_another() -> None:

@@ -28,6 +28,7 @@ from tests.unit.receive.test_auth import PASSWORD, PLAIN, authenticator, house_o
 from tests.unit.receive.test_session import MESSAGE
 
 NETWORK = "192.0.2.0/24"  # of the client of `fakes`
+NAMED = "203.0.113.0/24"  # of clients that it names
 ELSEWHERE = "10.0.0.0/8"
 OUT = ("MAIL FROM:<a@b.test>", "RCPT TO:<x@elsewhere.test>")
 OPTIONS = ReceiveOptions(hostname="mx.local.test", default_domain="local.test")
@@ -146,7 +147,7 @@ def test_whom_xclient_named_cannot_stay_where_it_is_not_allowed_any_more() -> No
 
 def test_another_client_takes_over_nothing() -> None:
     """The next client does not pay for the one before: neither its errors nor its refusals nor its idle commands."""
-    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
+    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK, NAMED))
     limits = ProtocolLimits(errors_max=3, idle_commands_max=12)
     house = House(listener=listener, options=replace(OPTIONS, limits=limits, unknown_recipients_max=2, refusals_max=2))
     client = opened(house)
@@ -163,7 +164,7 @@ def test_another_client_takes_over_nothing() -> None:
 
 
 def test_another_client_has_as_many_commands_as_any_but_naming_others_comes_to_an_end() -> None:
-    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
+    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK, NAMED))
     few = replace(OPTIONS, limits=ProtocolLimits(commands_max=1_000, recipients_max=100))
     client = opened(House(listener=listener, options=few))
     for number in range(1, 31):  # 3,150 commands
@@ -178,7 +179,7 @@ def test_another_client_has_as_many_commands_as_any_but_naming_others_comes_to_a
 
 
 def test_octets_that_were_thrown_away_are_not_those_of_another_client() -> None:
-    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK,))
+    listener = ListenerOptions("front", Role.MX, xclient_networks=(NETWORK, NAMED))
     few = replace(OPTIONS, limits=ProtocolLimits(size_max=65_536, swallow_max=1_048_576))
     client = opened(House(listener=listener, options=few))
     for number in range(1, 5):
