@@ -345,6 +345,7 @@ class House:
         for zone in names.zones.values():
             zone.state = ""
         node.set_disk("")
+        plans.mend_ways(self.folder)
         for worker in node.workers:
             if worker.process is not None and worker.disk is not None:
                 worker.process.spare()

@@ -49,9 +49,7 @@ class Process(asyncio.AbstractEventLoop):
     def kill(self) -> None:
         self.alive = False
         for task in self.tasks:
-            coroutine: Any = task.get_coro()
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                coroutine.close()  # runs none of its code, and spares a warning that it was never awaited
+            _let_go(task.get_coro())
 
     def die_at(self, step: int, die: Callable[[], None]) -> None:
         """Call `die` in place of the `step`-th step from now, also where many of them come at the same moment."""
@@ -148,3 +146,13 @@ class Process(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         raise AssertionError("the timers of a process are its base's")
+
+
+def _let_go(coroutine: Any) -> None:
+    """End a coroutine that has not begun, with those that it was to wait for. None of their code runs, and nothing
+    warns that they were never awaited."""
+    if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        waited_for = list(inspect.getcoroutinelocals(coroutine).values())
+        coroutine.close()
+        for each in waited_for:
+            _let_go(each)

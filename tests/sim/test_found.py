@@ -83,3 +83,8 @@ def test_a_seed_gives_one_run() -> None:
     one, other = simulate(3, made=made), simulate(3, made=made)
     assert one.digest == other.digest
     assert one.ledger.deliveries and len(one.ledger.deliveries) == len(other.ledger.deliveries)
+
+
+def test_a_transport_map_is_mended_before_the_disk_is_full() -> None:
+    """The map led a domain to a transport that means nothing, so that its mail waited, and the run blamed the disk."""
+    assert not simulate(8110).ledger.faults
