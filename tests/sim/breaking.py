@@ -24,6 +24,7 @@ from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
+from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.node.offices.permits import PermitOffice
 from postroad.protocol import sending, seven_bit, stuffing
@@ -49,6 +50,8 @@ from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
+from postroad.route import batv, srs
+from postroad.route.senders import Senders
 from postroad.route.table import RoutingTable
 from postroad.sendmail import places
 from postroad.store import content as contents
@@ -885,6 +888,47 @@ def a_fallback_gets_the_account_of_its_destination(patch: Patch) -> None:
         return Fallback(server, TlsDemand.NEVER, named)
 
     patch(RoutingTable, "_fallback", fallback)
+
+
+# -- Senders that are signed
+
+
+def forwarded_mail_keeps_its_sender(patch: Patch) -> None:
+    patch(srs, "forward", lambda sender, *more: sender)
+
+
+def senders_of_strangers_are_signed(patch: Patch) -> None:
+    real = Senders._tagged
+
+    def tagged(self: Senders, sender: Any, envelope: Any, *more: Any) -> Any:
+        return real(self, sender, replace(envelope, peer=replace(envelope.peer, trusted=True)), *more)
+
+    patch(Senders, "_tagged", tagged)
+
+
+def only_the_key_that_signs_verifies(patch: Patch) -> None:
+    back, read = srs.back, batv.read
+    patch(srs, "back", lambda local_part, options, keys, now_us: back(local_part, options, keys[:1], now_us))
+    patch(batv, "read", lambda address, keys, days, now_us: read(address, keys[:1], days, now_us))
+
+
+def any_hash_of_srs_is_right(patch: Patch) -> None:
+    patch(srs, "_is_right", lambda hashed, options, keys, *parts: True)
+
+
+def the_case_of_a_hash_matters(patch: Patch) -> None:
+    patch(
+        srs, "_is_right",
+        lambda hashed, options, keys, *parts: hashed in {srs._hash(key, len(hashed), *parts) for key in keys},
+    )  # fmt: skip
+
+
+def a_report_without_a_valid_tag_is_taken(patch: Patch) -> None:
+    patch(Senders, "_untagged", staticmethod(lambda address, wanted, why: Returned(address, note=why)))
+
+
+def a_report_stays_with_the_signed_sender(patch: Patch) -> None:
+    patch(Senders, "resolve", lambda self, id, now_us, recipients: (recipients, ()))
 
 
 # -- The drop folder

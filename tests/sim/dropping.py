@@ -41,7 +41,9 @@ def leave(house: House, number: int) -> None:
     os.utime(drop / f"{places.PART}{number:04x}", (now_s, now_s))
     (drop / f"{places.PART}{number:04x}").rename(drop / f"{places.WHOLE}{number:04x}")
     house.ledger.submitted.append(
-        Submitted(message_id, "ann@home.test", content, content, dict.fromkeys(to, ""), to, is_left=True)
+        Submitted(
+            message_id, "ann@home.test", content, content, dict.fromkeys(to, ""), to, is_known=True, is_left=True
+        )
     )
     house.trace(f"user: {message_id} is left for {to}")
     _have_it_taken(house, chance)

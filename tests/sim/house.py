@@ -14,10 +14,10 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from tests.sim import crowd, dropping, full_disk
+from tests.sim import crowd, dropping, full_disk, returning
 from tests.sim import plan as plans
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.measure import Measure
@@ -50,6 +50,7 @@ class House:
         self.healed = False
         self.closing = False
         self.removed: set[tuple[str, str]] = set()  # what an operator was told is removed: (queue id, recipient)
+        self.signed = 0  # messages that hosts took from a sender that was signed
         self.lines: list[str] = []
         self._digest = hashlib.blake2b(digest_size=8)
         self._senders: dict[asyncio.Task[None], None] = {}
@@ -195,18 +196,21 @@ class House:
         base.call_later(3600.0, self._look_for_overdue)
 
     def _reload(self) -> None:
-        task = self.base.create_task(stay(self))
-        self._senders[task] = None
-        task.add_done_callback(lambda task: self._senders.pop(task, None))
+        self.begin(stay(self))
 
     def _send(self, order: plans.Order, tries: int) -> None:
-        task = self.base.create_task(submit(self, order, tries))
+        self.begin(submit(self, order, tries))
+
+    def begin(self, coming: Coroutine[None, None, None]) -> None:
+        """Somebody who hands something over; the end of the run waits for him."""
+        task = self.base.create_task(coming)
         self._senders[task] = None
         task.add_done_callback(lambda task: self._senders.pop(task, None))
 
     def taken(self, delivery: Delivery) -> None:
         """A mailbox has a message. Some hand it back to where it came from, each time that they get it."""
         self.ledger.deliveries.append(delivery)
+        returning.taken(self, delivery)
         to = plans.RING if delivery.place == "ring" else plans.AGAIN
         if self.closing or (delivery.place != "ring" and delivery.recipient != plans.AGAIN):
             return
@@ -214,9 +218,7 @@ class House:
         if self._handed_back[delivery.message_id] > _HANDED_BACK_MAX:
             self.ledger.fault(f"{delivery.message_id} goes round without end")
             return
-        task = self.base.create_task(hand_back(self, delivery, to, plans.DOORS["mx"]))
-        self._senders[task] = None
-        task.add_done_callback(lambda task: self._senders.pop(task, None))
+        self.begin(hand_back(self, delivery, to, plans.DOORS["mx"]))
 
     # -- what happens -----------------------------------------------------------------------------------------
 

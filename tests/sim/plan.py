@@ -14,7 +14,7 @@ from pathlib import Path
 import argon2
 
 from postroad.world.self_signed import make_self_signed
-from tests.sim import line_ends
+from tests.sim import line_ends, signing
 from tests.sim.dropping import shared_folder
 from tests.sim.remote import Host
 from tests.sim.sender import Order
@@ -79,6 +79,7 @@ class Plan:
     crowd: bool = False  # at the end comes who guesses passwords, and who sends commands without end
     dropped: int = 0  # messages that users leave in the drop folder
     rewritten: bool = False  # a mailbox is called by another name, which a canonical map leads back
+    signed: str = ""  # by SRS and BATV ("sign"), or so that reports need the tag ("require")
     looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
@@ -118,6 +119,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         dropped=random.Random(f"dropped {seed}").choice((0, 0, 0, 6)),
         looked_up=random.Random(f"looked up {seed}").random() < 0.25,
         rewritten=random.Random(f"rewritten {seed}").random() < 0.4,
+        signed=random.Random(f"signed {seed}").choice(("", "", "", "sign", "require")),
     )
 
 
@@ -237,9 +239,11 @@ queue_max = 16
 network_max = 12
 {users}
 {rewrite}
+{signing.settings(made.signed, folder, variant)}
 [[domain]]
 name = "home.test"
 recipients = ["ann", "bob", "cid", "dora", "postmaster"]
+{f'batv = "{made.signed}"' if made.signed else ""}
 path = "{folder}/mail/{{domain}}/{{local_part}}"
 [[domain]]
 name = "box.test"

@@ -11,7 +11,8 @@ For each message that was accepted, acknowledged or not, and each of its final m
 5. what readers of the stream hear of was committed, and the second durable reader (`report.counting`) has counted each
    committed event once;
 6. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
-   copies is bounded.
+   copies is bounded;
+7. senders are signed as they should be, and reports to them come back (`signing`, `returning`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
 from postroad.store.sqlite.searching import HistoryReader
-from tests.sim import dropping, line_ends, mboxes
+from tests.sim import dropping, line_ends, mboxes, signing
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.plan import ALIASES
@@ -88,6 +89,7 @@ def check(house: House) -> None:
     for id, life in lives.items():
         _one_end_each(house, id, life, waiting, deliveries)
     _deliveries_known(house, lives, by_id, deliveries)
+    signing.check(house, submitted)
     _whole(house, submitted)
     _maildirs(house, deliveries)
     _mbox_files(house, deliveries)
@@ -385,7 +387,9 @@ def _dsns(house: House) -> Iterator[Dsn]:
             continue
         try:
             groups = [dict(group.items()) for group in parsed.get_payload()[1].get_payload()][1:]
-            recipients = tuple(group["Final-Recipient"].partition(";")[2].strip() for group in groups)
+            recipients = tuple(
+                signing.plain(group["Final-Recipient"].partition(";")[2].strip()) for group in groups
+            )
         except (AttributeError, IndexError, KeyError) as error:
             house.ledger.fault(f"{delivery.message_id} is no whole report: {error!r}")
             continue

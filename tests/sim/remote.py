@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.sim import line_ends
+from tests.sim import line_ends, signing
 from tests.sim.ledger import Delivery, message_id_of
 from tests.sim.wire import End
 
@@ -70,7 +70,8 @@ class RemoteSession(asyncio.Protocol):
         self._known = host.account is None
         self._busy = False
         self._swallow = False
-        self._about: str | None = None  # the sender of the message that is spoken of
+        self._about: str | None = None  # the real sender of the message that is spoken of
+        self._said = ""  # the same as it was signed
         self._loose = self._chance.random() < host.trouble / 2  # says too much between messages
         self._step, self._deed = "", ""
         if self._chance.random() < host.trouble:
@@ -300,7 +301,8 @@ class RemoteSession(asyncio.Protocol):
     def _mail(self, line: bytes) -> None:
         host = self._host
         found = _PATH.search(line)
-        self._about = found[1].decode() if found else ""
+        self._said = found[1].decode() if found else ""
+        self._about = signing.plain(self._said)
         if self._misbehaves("mail"):
             if not self._over and "PIPELINING" not in host.offers:
                 self._say_too_much()
@@ -481,7 +483,7 @@ class RemoteSession(asyncio.Protocol):
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
             process.name if process is not None else "", sender, "DSN" in self._host.offers,
-            self._eight_bit, self._host.lmtp, end.peer, 1 << 60,
+            self._eight_bit, self._host.lmtp, end.peer, 1 << 60, said=self._said,
         )
         self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")

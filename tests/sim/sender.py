@@ -21,6 +21,7 @@ from tests.sim.wire import End
 if TYPE_CHECKING:
     from tests.sim.house import House
 
+KNOWING = ("192.0.2.1:25", "192.0.2.1:587", "192.0.2.1:588")  # doors at which our clients are trusted, or log in
 _QUEUED = re.compile(r"queued as (\w{12})")
 
 
@@ -44,6 +45,7 @@ class Order:
     follow: int = 0  # further messages in the same session
     segment: int = 0  # octets of content that are sent at once; 0: all
     login: tuple[str, str] | None = None  # name and password
+    meant: str = ""  # whom the one recipient stands for, if it is a sender that the node has signed
 
 
 class Gone(Exception):
@@ -115,7 +117,7 @@ async def hand_back(house: House, delivery: Delivery, to: str, door: str) -> Non
         if not (await client.reply()).startswith("220"):
             return
         await client.ask("EHLO ring.test")
-        for line in (f"MAIL FROM:<{delivery.sender}> BODY=8BITMIME", f"RCPT TO:<{to}>", "DATA"):
+        for line in (f"MAIL FROM:<{delivery.said or delivery.sender}> BODY=8BITMIME", f"RCPT TO:<{to}>", "DATA"):
             if (await client.ask(line))[0] not in "23":
                 return
         content = b"Received: from a\n by ring.test; Fri, 15 Jan 2027 08:00:00 +0000\n"
@@ -227,7 +229,7 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
         f"Subject: {name}\r\nMessage-ID: {message_id}\r\n{order.fields}\r\n"
     ).encode() + order.body
     mended = line_ends.repaired(content) if _repairs(house, order) or not line_ends.strays(content) else None
-    submitted = Submitted(message_id, order.sender, content, mended)
+    submitted = Submitted(message_id, order.sender, content, mended, is_known=order.door in KNOWING)
     house.ledger.submitted.append(submitted)
     mail = f"MAIL FROM:<{order.sender}>"
     if order.eight_bit:
@@ -253,7 +255,9 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
             answers.append("503")
     for (to, notify), answer in zip(order.recipients, answers[1:], strict=False):
         if answer.startswith("25"):
-            submitted.taken[to] = notify
+            submitted.taken[order.meant or to] = notify
+        elif order.meant and answers[0].startswith("250") and answer.startswith("5"):
+            house.ledger.fault(f"a report to {to} is refused, and the node has signed this sender: {answer}")
     if not answers[0].startswith("250") or not submitted.taken:
         house.ledger.refused += 1
         return answers[0].startswith("5") or any(answer.startswith("5") for answer in answers[1:])
