@@ -21,6 +21,8 @@ import msgspec
 _DOT_STRING: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
                                 r"(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+)*")
 
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+
 
 class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One mailbox. Two addresses are equal when the local-parts are equal to the octet and the domains are the same."""
@@ -45,8 +47,20 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @lru_cache(maxsize=4096)  # a message's events and commands write its few addresses many times in a moment
 def _written(local_part: str, domain: str) -> str:
-    written = local_part if _DOT_STRING.fullmatch(local_part) else quote(local_part)
+    written = written_local_part(local_part)
     return f"{written}@{domain}" if domain else written
+
+
+def written_local_part(local_part: str) -> str:
+    """The local-part as an address has it: quoted if it must be."""
+    return local_part if _DOT_STRING.fullmatch(local_part) else quote(local_part)
+
+
+def unquoted(written: str) -> str:
+    """What a local-part means that may be quoted."""
+    if len(written) < 2 or not (written.startswith('"') and written.endswith('"')):
+        return written
+    return _ESCAPED.sub(r"\1", written[1:-1])
 
 
 def quote(local_part: str) -> str:

@@ -63,6 +63,13 @@ class WaitingMapSource(MapSource, Protocol):
     def known(self, key: str, part: bool = False) -> Answer | NoAnswer: ...
 
 
+class WithKey(str):
+    """A value with parts of the key in it, as patterns make them. Who acts upon its words must know that: a stranger
+    may have written the key."""
+
+    __slots__ = ()
+
+
 class MapCounts(msgspec.Struct, frozen=True):
     """What a map has been asked since it was made. `entries`: how many it has, -1 if it does not know. `used`: how many
     of them were an answer, -1 if it does not know. `away`: why it cannot answer now, "" if it can."""

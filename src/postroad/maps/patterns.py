@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from postroad.maps.face import Answer, NotNow
+from postroad.maps.face import Answer, NotNow, WithKey
 from postroad.maps.rules import parse_rules
 from postroad.world.problem import Problem
 
@@ -110,7 +110,8 @@ def _walk(rules: Sequence[PatternRule], key: str, matched: set[int] | None) -> s
             if (found is not None) is rule.negated:
                 continue
         if rule.inner is None:
-            return "".join(each if isinstance(each, str) else found.group(each) or "" for each in rule.value)
+            value = "".join(each if isinstance(each, str) else found.group(each) or "" for each in rule.value)
+            return WithKey(value) if any(isinstance(each, int) for each in rule.value) else value
         inner = _walk(rule.inner, key, matched)
         if inner is not None:
             return inner

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
+from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow, WithKey
 from postroad.maps.rules import parse_rules
 from postroad.world.problem import Problem
 
@@ -107,6 +107,8 @@ def _joined(answers: Sequence[Answer]) -> Answer:
         if isinstance(answer, NotNow):
             return answer
     values = [answer for answer in answers if isinstance(answer, str)]
+    if any(isinstance(value, WithKey) for value in values):
+        return WithKey(",".join(values))
     return ",".join(values) if values else None
 
 

@@ -2,6 +2,9 @@
 
 The order is Postfix's (virtual(5), access(5)): for an address the whole of it, then without its extension, then the
 local-part alone with and without its extension, then the domain.
+
+What always holds: a local-part stands in a key as in an address, quoted if it must be (``"a b"@example.org``), as in
+Postfix. So a value that a pattern or a query makes of a key has no other addresses in it, whatever the local-part is.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from postroad.mail.address import is_ip_address
+from postroad.mail.address import is_ip_address, unquoted, written_local_part
 from postroad.mail.extension import without_extension
 
 
@@ -21,9 +24,16 @@ class KeyStep(NamedTuple):
     part: bool = False
 
 
+def _written(local_part: str, delimiter: str) -> tuple[str, str]:
+    """The local-part and the same without its extension, as they stand in keys."""
+    base = without_extension(local_part, delimiter)
+    written = written_local_part(local_part)
+    return written, written if base == local_part else written_local_part(base)
+
+
 def address_steps(local_part: str, domain: str, delimiter: str) -> Iterator[KeyStep]:
     """For a mailbox of ours: as an alias, or as a recipient."""
-    base = without_extension(local_part, delimiter)
+    local_part, base = _written(local_part, delimiter)
     yield KeyStep("whole address", f"{local_part}@{domain}")
     if base != local_part:
         yield KeyStep("without extension", f"{base}@{domain}", True)
@@ -38,8 +48,8 @@ def rewriting_steps(local_part: str, domain: str, delimiter: str, *, ours: bool)
     if ours:
         yield from address_steps(local_part, domain, delimiter)
     else:
+        local_part, base = _written(local_part, delimiter)
         yield KeyStep("whole address", f"{local_part}@{domain}")
-        base = without_extension(local_part, delimiter)
         if base != local_part:
             yield KeyStep("without extension", f"{base}@{domain}", True)
     yield whole_domain_step(domain)
@@ -52,7 +62,7 @@ def whole_domain_step(domain: str) -> KeyStep:
 
 def sender_steps(local_part: str, domain: str, delimiter: str) -> Iterator[KeyStep]:
     """For who may send from an address."""
-    base = without_extension(local_part, delimiter)
+    local_part, base = _written(local_part, delimiter)
     yield KeyStep("whole address", f"{local_part}@{domain}")
     if base != local_part:
         yield KeyStep("without extension", f"{base}@{domain}", True)
@@ -72,7 +82,7 @@ def transport_steps(local_part: str, domain: str, delimiter: str, *, whole_domai
     """For where the mail of a mailbox goes, as transport(5) has it. `whole_domains`: also what stands for more than the
     mailbox. What stands for many domains never means an address literal."""
     yield KeyStep("whole address", f"{local_part}@{domain}")
-    base = without_extension(local_part, delimiter)
+    local_part, base = _written(local_part, delimiter)
     if base != local_part:
         yield KeyStep("without extension", f"{base}@{domain}", True)
     if whole_domains and domain.startswith("["):
@@ -84,7 +94,8 @@ def transport_steps(local_part: str, domain: str, delimiter: str, *, whole_domai
 
 def steps_of(key: str, delimiter: str) -> Iterator[KeyStep]:
     """For a key as an operator writes it: an address, an IP address or a domain."""
-    local_part, at, domain = key.rpartition("@")
+    written, at, domain = key.rpartition("@")
+    local_part = unquoted(written)
     if at and local_part and domain:
         yield from address_steps(local_part, domain, delimiter)
         yield whole_domain_step(domain)

@@ -134,7 +134,8 @@ class PlainTargets:
         if outlets.is_include(word):
             fault = outlets.include(word, source, self._options)
             return self._included(outlets.include_path(word), source) if fault is None else fault
-        found = self._outlet(word, source) if outlets.is_outlet(word) else _target(word)
+        is_outlet = outlets.is_outlet(word) and not (source.place == "keys" and parse_mailbox(word) is not None)
+        found = self._outlet(word, source) if is_outlet else _target(word)
         return found if isinstance(found, str) else (found,)
 
     def _included(self, path: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:

@@ -37,7 +37,7 @@ from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked
-from postroad.maps.face import Map, NoAnswer
+from postroad.maps.face import Map, NoAnswer, WithKey
 from postroad.maps.steps import KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
 from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
@@ -451,7 +451,7 @@ class Aliases:
 
     def _parse(self, value: str, key: str, name: str, asked: Asked) -> tuple[AliasTarget, ...] | None:
         """The targets in a value; equal values give the same tuple (`_likeness`)."""
-        source = self._sources.get(name, outlets.SERVICES)
+        source = outlets.KEYS if isinstance(value, WithKey) else self._sources.get(name, outlets.SERVICES)
         place = (value, f"{source.place} {source.by}")
         found = self._parsed.get(place)
         if found is None:

@@ -82,13 +82,14 @@ class OutletOptions(msgspec.Struct, frozen=True):
 class TargetSource(msgspec.Struct, frozen=True):
     """Where targets come from. `by`: the name by which the porter knows it. `user`: "" for that of the node."""
 
-    place: Place
+    place: Place | Literal["keys"]
     by: str = "aliases"
     user: str = ""
 
 
 NOTHING: Final = OutletOptions()
 ALIASES: Final = TargetSource("aliases")
+KEYS: Final = TargetSource("keys")  # values of patterns with parts of the key, such as $1
 SERVICES: Final = TargetSource("services")
 
 
@@ -140,8 +141,10 @@ def include_path(word: str) -> str:
     return (_plain(word) or word).removeprefix(INCLUDE).strip()
 
 
-def _not_allowed(text: str, key: str, place: Place) -> str:
+def _not_allowed(text: str, key: str, place: str) -> str:
     kind = {"programs": "programs", "files": "files", "includes": "included files"}[key]
+    if place == "keys":
+        return f"{text[:60]!r}: {kind} are not allowed in a value with $1 and the like: a stranger may have written it"
     return f'{text[:60]!r}: {kind} are not allowed here; write {key} = ["{place}"] under [alias_targets]'
 
 

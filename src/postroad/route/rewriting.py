@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import Address, canonical_domain, is_ip_address
+from postroad.mail.address import Address, canonical_domain, is_ip_address, written_local_part
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.extension import without_extension
 from postroad.mail.message import HEADER_MAX
@@ -136,7 +136,8 @@ class AddressMaps:
         if found is None or len(str(found)) > NAME_MAX:
             return None
         base = without_extension(address.local_part, self._keys.delimiter)
-        if self._propagate and base != address.local_part and key in (base, f"{base}@{address.domain}"):
+        written = written_local_part(base)
+        if self._propagate and base != address.local_part and key in (written, f"{written}@{address.domain}"):
             return Address(found.local_part + address.local_part[len(base) :], found.domain)
         return found
 

@@ -15,12 +15,15 @@ from postroad.mail.event import Expanded
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import Asked
 from postroad.maps.face import Map
+from postroad.maps.maps import Maps, make
+from postroad.maps.options import MapKind, MapOptions
 from postroad.route.alias_file import AliasLimits, AliasTarget, OutletTarget
 from postroad.route.aliases import Aliases
 from postroad.route.includes import IncludingTargets
 from postroad.route.options import RoutingOptions
 from postroad.route.outlets import ALIASES, SERVICES, OutletOptions, TargetSource, outlet, source_of, words
 from postroad.route.table import RoutingTable, stored
+from postroad.world.clock import SystemClock
 
 ALL = OutletOptions(("aliases",), ("aliases",), ("aliases", "includes"))
 
@@ -331,3 +334,45 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, in_place: str) -> Non
     (problem,) = made.load()
     assert "members" in problem.where and "old targets stay in force" in problem.remedy
     assert [each.name for each in expand(made, "list")[0]] == ["bob@example.org"]
+
+
+PATTERNS = r"""
+/^(.*)@old\.test$/        $1@new.test
+/^(.*)@bare\.test$/       $1
+/^run-(.*)@run\.test$/    |/bin/x $1
+/^fixed@run\.test$/       |/bin/x
+/^(.*)@members\.test$/    :include:/etc/$1
+"""
+FREE = OutletOptions(("services",), ("services",), ("services",))
+
+
+@pytest.mark.parametrize(
+    ("local_part", "domain", "ends"),
+    [
+        ("ada", "old.test", "ada@new.test"),
+        ("victim@far.test,y", "old.test", '"victim@far.test,y"@new.test'),  # else a relay for everybody
+        ("victim@far.test y", "old.test", '"victim@far.test y"@new.test'),
+        ('x", "victim@far.test', "old.test", r'"x\", \"victim@far.test"@new.test'),
+        ("/C=de/O=x/", "old.test", "/C=de/O=x/@new.test"),
+        ("|/bin/sh", "old.test", "|/bin/sh@new.test"),
+        ("|/bin/sh -c x", "bare.test", None),
+        ("|/bin/sh", "bare.test", None),
+        ("/etc/passwd", "bare.test", None),
+        (":include:/etc/passwd", "bare.test", None),
+        ("run-a", "run.test", None),
+        ("fixed", "run.test", "|/bin/x"),
+        ("passwd", "members.test", None),
+    ],
+)
+def test_what_a_stranger_writes_adds_no_target_to_a_pattern(
+    tmp_path: Path, local_part: str, domain: str, ends: str | None
+) -> None:
+    (tmp_path / "patterns").write_text(PATTERNS)
+    found = make((MapOptions("patterns", MapKind.PCRE, file=str(tmp_path / "patterns")),), SystemClock(), print)
+    assert isinstance(found, Maps)
+    made = Aliases("", lambda name: name != "new.test", options=FREE, maps=found.named(("patterns",)))
+    asked = Asked()
+    recipients = (Recipient(Address(local_part, domain)),)
+    expansion = made.expand(1, 0, recipients, lambda address: False, None, asked)
+    assert [each.name for each in expansion.recipients] == ([str(recipients[0].address)] if ends is None else [ends])
+    assert asked.stopped is (ends is None)  # then the message waits, and the log says why
