@@ -174,6 +174,12 @@ def loaded_settings(given: Path | None) -> Settings | None:
 def text_at(given: Path | None, *key: str) -> str | None:
     """The text at one key of the file, such as ``"auth", "users"``, whatever else in the file is wrong; None if there
     is no such text, or the file cannot be read as TOML. For commands that need nothing else of the configuration."""
+    value = value_at(given, *key)
+    return value if isinstance(value, str) and value and "\0" not in value else None
+
+
+def value_at(given: Path | None, *key: str) -> object:
+    """The same for a value of any kind."""
     import tomllib
 
     try:
@@ -182,7 +188,7 @@ def text_at(given: Path | None, *key: str) -> str | None:
         return None
     for each in key:
         value = value.get(each) if isinstance(value, dict) else None
-    return value if isinstance(value, str) and value and "\0" not in value else None
+    return value
 
 
 def _state_dir_in(text: str) -> object:

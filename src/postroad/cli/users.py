@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from postroad.cli.options import config_option, end_with, json_option, settings_of, text_at
+from postroad.cli.options import config_option, end_with, json_option, settings_of, text_at, value_at
 from postroad.mail.account import canonical_account
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def add(
 ) -> None:
     """Add the account NAME. The password is read from a prompt or from standard input.
 
-    Without --address, an account whose name is a mailbox may send from this mailbox.
+    Without --address, an account whose name is a mailbox may send from this mailbox. Any other account may send from
+    its name at account_domain, and from what sender_maps say ([auth]).
     """
     from postroad.accounts.accounts import Account, canonical_address
 
@@ -82,7 +83,8 @@ def add(
     path = _file(config, file)
     if canonical_account(name) in _lines(path)[1]:
         _end(f"The account {name!r} already exists; `postroad user password` sets its password.")
-    if not addresses and (canonical_address(name) or "*").startswith("*"):
+    is_mailbox = not (canonical_address(name) or "*").startswith("*")
+    if not addresses and not is_mailbox and not _has_other_senders(config, file):
         _end(f"{name!r} is not a mailbox: add --address with the addresses that this account may send from.")
     hashed, keys = ("", ()) if no_password else _secrets(_password(), _hashes(scram_sha_1))
     with _editing(path, _group_of_node(config, file)) as (lines, known):
@@ -268,6 +270,13 @@ def _file(config: Path | None, given: Path | None) -> Path:
         remedy = 'Add users = "users" under [auth], or give the file by --file'
         end_with([at(config_path(config), ("auth", "users"), "No accounts file is set", remedy)])
     return settings.auth.users.resolve()
+
+
+def _has_other_senders(config: Path | None, given: Path | None) -> bool:
+    """Whether the configuration gives addresses to accounts that have none in the file."""
+    if given is not None:
+        return False
+    return any(value_at(config, "auth", key) for key in ("account_domain", "sender_maps"))
 
 
 def _group_of_node(config: Path | None, given: Path | None) -> int | None:

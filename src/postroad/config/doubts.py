@@ -290,6 +290,15 @@ def _listeners(settings: Settings, now_s: float) -> Iterator[Finding]:
         yield Finding((("listener",),), text, "Add a [[listener]]; `postroad config example` shows one")
 
 
+def _extensions(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """Letters that begin an address extension: somebody has written a word."""
+    written = settings.routing.detail_delimiter
+    letters = "".join(each for each in written if each.isalnum())
+    if letters:
+        text = f"Each of the characters {letters!r} begins an address extension, so that most names are cut there"
+        yield Finding((("routing", "detail_delimiter"),), text, 'Write the characters themselves, such as "+" or "+-"')
+
+
 def _trust(settings: Settings, now_s: float) -> Iterator[Finding]:
     """Trusted clients of a listener that lets them relay nothing."""
     for index, listener in enumerate(settings.listener):
@@ -478,6 +487,6 @@ def _ghosts(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
-    _maps, _space, _listeners, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
+    _maps, _space, _listeners, _extensions, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
     _lmtp_without_proof, _ghosts, _lost_reports, overlaps.find,
 )  # fmt: skip

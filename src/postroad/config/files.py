@@ -52,7 +52,7 @@ from postroad.world import tls
 from postroad.world.clock import SystemClock
 from postroad.world.files import open_file
 from postroad.world.identity import account, is_group
-from postroad.world.problem import Problem, unreadable
+from postroad.world.problem import Problem, not_utf8, unreadable
 
 
 def find(settings: Settings) -> list[Finding]:
@@ -93,7 +93,7 @@ def read_text(path: FilePath) -> str | Problem:
     except OSError as error:
         return unreadable(str(path), error)
     except UnicodeDecodeError as error:
-        return Problem(str(path), f"is not in UTF-8 (octet {error.start})", "Save the file in UTF-8")
+        return not_utf8(str(path), f" (octet {error.start})")
 
 
 def _within(key: Path, file: FilePath, problem: Problem) -> Finding:

@@ -278,12 +278,14 @@ class _Pruned:
 
 
 def _get(value: Any, path: locate.Path) -> Any:
-    for part in path:
+    for place, part in enumerate(path):
         match value:
             case dict() if part in value:
                 value = value[part]
             case list() if isinstance(part, int) and part < len(value):
                 value = value[part]
+            case str() | int() | float() if part == 0 and place == len(path) - 1:
+                return value  # a single value in the place of a list
             case _:
                 return None
     return value
@@ -306,7 +308,9 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
         case "missing":
             return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
         case "literal_error" | "enum":
-            return Finding((path,), f"{_shown(value)} is not a possible value", f"Write {context['expected']}")
+            remedy = postfix_names.kind(value) if path[:1] == ("map",) and name == "kind" else ""
+            text = f"{_shown(value)} is not a possible value"
+            return Finding((path,), text, remedy or f"Write {context['expected']}")
         case "greater_than_equal":
             return Finding((path,), f"{_shown(value)} is too small", schema.bounds(Settings, path))
         case "less_than_equal":

@@ -126,6 +126,8 @@ _OURS: Final[dict[str, str]] = {
     "authorized_verp_clients": "xverp under [extensions]",
 }
 
+_SOURCE: Final = 'In Postroad it is kind = "text" and the text file that postmap reads, not its .db file'
+
 _NEEDLESS: Final[dict[str, str]] = {
     "compatibility_level": "Remove it: Postroad has no compatibility levels",
     "biff": "Remove it: Postroad does not notify users of new mail",
@@ -137,12 +139,31 @@ _NEEDLESS: Final[dict[str, str]] = {
     "strict_rfc821_envelopes": "Remove it: the role of the listener decides which addresses are accepted",
 }
 
+_KINDS: Final[dict[str, str]] = {
+    **dict.fromkeys(("hash", "btree", "dbm", "sdbm", "texthash"), _SOURCE),
+    "unix": 'In Postroad the users of this machine are kind = "users"',
+    "pgsql": 'In Postroad it is kind = "postgresql"',
+    "unionmap": 'In Postroad it is kind = "union"',
+    "randmap": "Postroad has none: several servers with weights stand in hosts of a [[next_hop]]",
+    "pipemap": "Postroad has none: a map that leads to another one can be a function, kind = \"python\"",
+    "proxy": "Write the kind of the map behind the proxy: each worker keeps connections open by itself",
+    "memcache": "Postroad has none, and keeps answers in memory itself: write the kind of the map behind it",
+    "environ": "Postroad has none: write the values into a file or into entries",
+    "nis": "Postroad has none: use a file, LDAP or a database",
+    "netinfo": "Postroad has none: use a file, LDAP or a database",
+}
+
 
 def ours(name: str) -> str:
     """The advice for a parameter of Postfix; "" if `name` is none that is known here."""
     if name in _NEEDLESS:
         return f"This is a setting of Postfix. {_NEEDLESS[name]}"
     return f"This is a setting of Postfix. In Postroad it is {_OURS[name]}" if name in _OURS else ""
+
+
+def kind(name: object) -> str:
+    """The advice for a type of Postfix's tables in the place of a kind of map; "" if `name` is none."""
+    return f"This is a type of tables of Postfix. {_KINDS[name]}" if isinstance(name, str) and name in _KINDS else ""
 
 
 def named() -> tuple[tuple[str, str], ...]:

@@ -123,7 +123,7 @@ def field_rule(fault: Callable[[str], str], written: Any) -> str:
     """A rule about header fields. `fault`: what is wrong with it."""
     found = fault(written) if isinstance(written, str) else "it is no text"
     if found:
-        raise wrong(f"{written!r} is no such rule: {found}", "docs/rewriting.md shows how it is written")
+        raise wrong(f"{written!r} cannot be used: {found}", "See docs/rewriting.md for how such rules are written")
     return str(written)
 
 

@@ -27,6 +27,8 @@ def wrong_removal(written: str) -> str:
     """What is wrong with an entry of fields that go; "" if nothing is."""
     if _NAME.fullmatch(written):
         return ""
+    if not written.startswith(("/", "!")):
+        return "it is neither the name of a header field, without a colon, nor a pattern between slashes"
     found = _rule(written)
     if isinstance(found, str):
         return found

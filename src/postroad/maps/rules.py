@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
 from postroad.maps.text import logical_lines
-from postroad.world.problem import Problem
+from postroad.world.problem import Problem, not_utf8
 
 DEPTH_MAX: Final = 100  # conditions within each other
 
@@ -49,7 +49,7 @@ def parse_rules(
         try:
             line = octets.decode().strip()
         except UnicodeDecodeError:
-            return Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+            return not_utf8(f"{where}:{number}")
         if not line:  # only characters that Unicode takes for white space, and ASCII does not
             continue
         word = line.split(None, 1)[0].lower()

@@ -57,6 +57,8 @@ class TableSource:
         self._look()
         if self._table is not None:
             return None
+        if os.path.exists(self._path):
+            return Problem(self._path, self._why, "Check what is in the file, and the query if the map has one.")
         return Problem(self._path, self._why, "Make the file, or correct the path.")
 
     @property

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from postroad.maps.folding import fold, fold_octets
-from postroad.world.problem import Problem
+from postroad.world.problem import Problem, not_utf8
 
 FILE_MAX: Final = 1_073_741_824  # octets of a file
 ENTRY_MAX: Final = 16 * 1024 * 1024  # octets of one entry, with the lines that continue it
@@ -145,7 +145,7 @@ def parse(lines: Iterable[bytes], where: str, found: Parsed | None = None, first
             if not words[1].isascii():
                 words[1].decode()
         except UnicodeDecodeError:
-            found.problem = Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+            found.problem = not_utf8(f"{where}:{number}")
             return found
         if key in table:
             text = f"{_shown(words[0])} is given twice; the first one counts"
@@ -171,7 +171,7 @@ def parse_aliases(lines: Iterable[bytes], where: str) -> Parsed:
             key = fold_octets(name)
             value.decode()
         except UnicodeDecodeError:
-            found.problem = Problem(f"{where}:{number}", "is not in UTF-8", "Save the file in UTF-8.")
+            found.problem = not_utf8(f"{where}:{number}")
             return found
         if key in found.table:
             text = f"{_shown(name)} is given twice; the first one counts"

@@ -162,7 +162,7 @@ def parse(
         where = f"{path}:{number}"
         read = _alias(line, reader, source)
         if isinstance(read, str):
-            problems.append(Problem(where, read, 'Write "name: target, target" (docs/aliases.md).'))
+            problems.append(Problem(where, read, _remedy(line)))
         elif read[0] in found:
             remedy = "Put all targets into one of the two lines."
             problems.append(Problem(where, f"{read[0]!r} is given twice, first in line {lines[read[0]]}", remedy))
@@ -198,6 +198,14 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         first, parts = number, [stripped]
     if parts:
         yield first, " ".join(parts)
+
+
+def _remedy(line: str) -> str:
+    """What to do about a line that cannot be read. What is wrong with a program or a file says it by itself."""
+    found = _NAME.fullmatch(line)
+    if found is not None and any(outlets.is_outlet(word) or outlets.is_include(word) for word in words(found[2])):
+        return "See docs/aliases.md for programs, files and included files."
+    return 'Write "name: target, target" (docs/aliases.md).'
 
 
 def _alias(line: str, reader: Targets, source: TargetSource) -> tuple[str, tuple[AliasTarget, ...]] | str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import pwd
+from typing import Final
 
 import msgspec
+
+_COMPILED: Final = (".db", ".cdb", ".lmdb", ".mdb", ".dir", ".pag")
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -40,6 +43,15 @@ def unreadable(path: str, error: OSError) -> Problem:
             return Problem(path, "is a directory", "Set a file, not a folder, in the configuration.")
         case _:
             return Problem(path, f"cannot be read ({error.strerror or error})", "Check the file and its disk.")
+
+
+def not_utf8(where: str, more: str = "") -> Problem:
+    """A file that must be a text and is none. `where`: the file, perhaps with ``:line``. `more`: what else is known."""
+    path, colon, line = where.rpartition(":")
+    if (path if colon and line.isdigit() else where).endswith(_COMPILED):
+        text = "is no text: it looks like a table that postmap or postalias has compiled"
+        return Problem(where, text, "Name the text file from which it was made.")
+    return Problem(where, f"is not in UTF-8{more}", "Save the file in UTF-8.")
 
 
 def closed_folder(path: str) -> str:

@@ -237,3 +237,12 @@ def test_an_address_in_other_letters_is_the_same_account(config: Path) -> None:
     assert "Ada@Example.org" in run(config, "list").output, "it stays as it was written"
     assert run(config, "remove", "aDa@example.org").exit_code == 0
     assert not accounts(config)
+
+
+@pytest.mark.parametrize("line", ['account_domain = "example.org"', 'sender_maps = ["senders"]'])
+def test_an_account_without_addresses_when_the_configuration_gives_them(config: Path, line: str) -> None:
+    assert run(config, "add", "ada", text="secret\n").exit_code == 1
+    with config.open("a") as file:
+        file.write(f"{line}\n")
+    assert run(config, "add", "ada", text="secret\n").exit_code == 0
+    assert accounts(config)["ada"][1] == ()

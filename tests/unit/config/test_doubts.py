@@ -431,3 +431,9 @@ def test_a_password_in_a_configuration_that_every_user_can_read(tmp_path: Path) 
     file.chmod(0o644)
     (line,) = told(tmp_path, RIGHT + hop)
     assert line.startswith("next_hop[1].password: Every user of this machine can read ")
+
+
+def test_a_word_in_the_place_of_the_delimiter(tmp_path: Path) -> None:
+    [said] = told(tmp_path, RIGHT + '[routing]\ndetail_delimiter = "plus"\n')
+    assert "'plus' begins an address extension" in said
+    assert told(tmp_path, RIGHT + '[routing]\ndetail_delimiter = "+-"\n') == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -341,3 +342,31 @@ def test_a_line_that_is_no_toml(line: str, text: str, remedy: str, tmp_path: Pat
     (found,) = problems(f"{line}\n", tmp_path)
     assert text in found.text and remedy in found.remedy
     assert found.line == line.count("\n") + 1
+
+
+def test_a_single_value_in_the_place_of_a_list_is_shown(tmp_path: Path) -> None:
+    [found] = problems(RIGHT + '[rewrite]\ncanonical_classes = "envelope"\n', tmp_path)
+    assert found.text == "'envelope' is not a possible value"
+
+
+@pytest.mark.parametrize("name", ["virtual.db", "virtual"])
+@pytest.mark.parametrize("kind", ["", "text", "aliases", "regexp"])
+def test_a_compiled_table_of_postfix_is_told_from_a_text_in_another_encoding(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(b"a: \xff\n")
+    text = f'aliases = "{name}"\n{RIGHT}'
+    if kind:
+        text = f'alias_maps = ["v"]\n{RIGHT}[[map]]\nname = "v"\nkind = "{kind}"\nfile = "{name}"\n'
+    [found] = problems(text, tmp_path, files=True)
+    wanted = "Name the text file from which it was made" if name.endswith(".db") else "Save the file in UTF-8"
+    assert wanted in str(found)
+
+
+def test_a_query_that_the_database_refuses_is_not_a_missing_file(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mail.db") as database:
+        database.execute("CREATE TABLE alias (address TEXT)")
+    for name, wanted in (("mail.db", "the query"), ("other.db", "Make the file")):
+        text = f'alias_maps = ["v"]\n{RIGHT}[[map]]\nname = "v"\nkind = "sqlite"\nfile = "{name}"\n'
+        [found] = problems(text + "query = \"SELECT goto FROM alias WHERE address = '%s'\"\n", tmp_path, files=True)
+        assert wanted in str(found)

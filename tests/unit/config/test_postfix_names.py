@@ -47,3 +47,11 @@ def test_each_name_of_ours_is_a_setting_that_there_is() -> None:
         keys = re.findall(r"[a-z][a-z0-9_]+(?: = \S+)?(?=,| and| or| under| of|$)", ours)
         within = set().union(*(tables[header] for header in headers or [""]))
         assert keys and {key.split(" = ")[0] for key in keys} - {"or"} <= within, (name, keys)
+
+
+@pytest.mark.parametrize(("kind", "ours"), [("hash", 'kind = "text"'), ("unix", 'kind = "users"'), ("proxy", "behind")])
+def test_a_type_of_tables_of_postfix_is_answered_with_our_kind(tmp_path: Path, kind: str, ours: str) -> None:
+    text = f'hostname = "mail.example.org"\nstate_dir = "state"\n[[map]]\nname = "v"\nkind = "{kind}"\n'
+    found = parse(text, tmp_path / "postroad.toml", files=False)
+    assert isinstance(found, list)
+    assert ours in str(found[0])

@@ -200,6 +200,14 @@ def test_a_file_that_was_never_read_well_is_a_problem_of_the_alias(tmp_path: Pat
     assert made.load() == () and not made.refused
 
 
+def test_the_remedy_fits_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("info: ada bob\nlist: |/bin/x\nmembers: ada, :include:/nowhere\n")
+    form, program, include = Aliases(str(path), lambda domain: True).load()
+    assert form.remedy.startswith('Write "name: target, target"')
+    assert program.remedy == include.remedy == "See docs/aliases.md for programs, files and included files."
+
+
 def test_included_files_are_bounded(tmp_path: Path) -> None:
     for number in range(25):
         (tmp_path / str(number)).write_text(f":include:{tmp_path}/{number + 1}\n")
