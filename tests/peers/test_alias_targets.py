@@ -31,6 +31,8 @@ fails: "|/bin/sh -c 'exit 67'"
 waits: "|/bin/sh -c 'exit 75'", ada
 owned: erin, fails, "|{place}/program {place}/out/owned"
 owner-owned: frank
+one: frank
+owner-one: erin
 """
 
 
@@ -75,6 +77,7 @@ def test_a_program_gets_words_and_no_shell(node: Node) -> None:
     lines = file.read_text().splitlines()
     assert lines[1:4] == [str(file), "-L", "a b"]
     assert "RECIPIENT=list@example.org" in lines and "SENDER=s@sender.example" in lines
+    assert {"LOCAL=list", "EXTENSION=", "DOMAIN=example.org", "ORIGINAL_RECIPIENT=root+x@example.org"} <= {*lines}
     trace = node.command("trace", "root+x@example.org")
     assert "expanded   <root+x@example.org> into <|" in trace, trace
     assert "was delivered to program:|" in trace
@@ -123,6 +126,8 @@ def test_exit_codes_of_programs(node: Node) -> None:
         "5.1.1", "rfc822; fails@example.org"
     )  # fmt: skip
     assert "program:|/bin/sh" in node.command("queue")
+    for told in (node.command("queue"), node.command("trace", "waits@example.org")):
+        assert "settings now" not in told and "routes now" not in told, told
 
 
 def test_a_list_with_an_owner_has_its_own_sender(node: Node) -> None:
@@ -142,6 +147,14 @@ def test_a_list_with_an_owner_has_its_own_sender(node: Node) -> None:
         client.sendmail("", ["owned@example.org"], b"Subject: null\r\n\r\nx\r\n")
     assert b"Return-Path: <>\n" in next(each for each in maildir.wait(place / "mail" / "erin", 2) if b"null" in each)
     assert len(maildir.wait(place / "mail" / "frank", 1)) == 1, "no report on a report"
+
+
+def test_success_at_a_list_with_one_member_is_told_by_the_list(node: Node) -> None:
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
+        client.sendmail("n@sender.example", ["one@example.org"], b"Subject: n\r\n\r\nx\r\n", [], ["NOTIFY=SUCCESS"])
+    (report,) = dsn.wait(place_of(node) / "sender" / "n", "one@example.org")
+    assert report.recipients[0]["Action"] == "delivered"
+    maildir.wait(place_of(node) / "mail" / "frank", 1)
 
 
 def test_what_is_not_allowed_is_said_with_its_line(node: Node, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def rerouted(trails: Sequence[Trail], routes: Callable[[list[RouteQuestion]], Ma
     def told(trail: Trail, outlook: RecipientStatus) -> RecipientStatus:
         way = found.get(_question(trail, outlook).key, "")
         now = changed(outlook.destination, way) if outlook.fate in waits else ""
-        if not now:
+        if not now or _is_outlet(outlook):
             return outlook
         text = f"{outlook.text}. It was tried at {outlook.destination}; the settings now send it to {now}"
         return msgspec.structs.replace(outlook, text=text, route=now)
@@ -178,6 +178,11 @@ def rerouted(trails: Sequence[Trail], routes: Callable[[list[RouteQuestion]], Ma
     return [
         msgspec.structs.replace(trail, outlooks=tuple(told(trail, each) for each in trail.outlooks)) for trail in trails
     ]
+
+
+def _is_outlet(outlook: RecipientStatus) -> bool:
+    """Whether it is a program or file that an alias names, which no route can change."""
+    return outlook.recipient.startswith(("|", "/")) and outlook.destination.endswith(outlook.recipient)
 
 
 def _question(trail: Trail, outlook: RecipientStatus) -> RouteQuestion:

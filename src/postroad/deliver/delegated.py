@@ -25,7 +25,7 @@ from postroad.deliver.quota import QuotaTable
 from postroad.deliver.smtp import CourierContext
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome
-from postroad.mail.envelope import Body
+from postroad.mail.envelope import Body, Recipient
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.route import Destination
@@ -65,7 +65,7 @@ class DelegatedCourier(TaskCourier):
                 )
                 stack.callback(os.close, content)
                 for recipient in job.named():
-                    attempts += [await self._deliver(job, recipient.address, content, prefix, size)]
+                    attempts += [await self._deliver(job, recipient, content, prefix, size)]
         except asyncio.CancelledError:
             pass
         except OSError as error:
@@ -76,14 +76,15 @@ class DelegatedCourier(TaskCourier):
         missing = len(job.recipients) - len(attempts)
         return attempts + [self._attempt(job, deferred("4.3.0", left), 0, 0)] * missing
 
-    async def _deliver(self, job: Job, address: Address, content: int, prefix: bytes, size: int) -> Attempt:
+    async def _deliver(self, job: Job, recipient: Recipient, content: int, prefix: bytes, size: int) -> Attempt:
         started_us = self._shared.clock.now_us()
-        result = await self._asked(job, address, content, prefix, size, started_us)
+        result = await self._asked(job, recipient, content, prefix, size, started_us)
         return self._attempt(job, result, started_us, max(0, self._shared.clock.now_us() - started_us))
 
     async def _asked(
-        self, job: Job, address: Address, content: int, prefix: bytes, size: int, now_us: int
+        self, job: Job, recipient: Recipient, content: int, prefix: bytes, size: int, now_us: int
     ) -> Result:
+        address = recipient.address
         if self._porter is None:
             return deferred("4.3.5", "delivery as another user needs a node that was started as root")
         rules, maildir = job.destination.rules, self._shared.options.maildir
@@ -95,8 +96,9 @@ class DelegatedCourier(TaskCourier):
         mark = self._marks.delivered(address, job.envelope.message_id) if self._marks is not None else ""
         frame = msgspec.msgpack.encode(PorterRequest(
             rules.table or job.destination.domain, address.local_part, address.domain,
-            None if sender is None else (sender.local_part, sender.domain), mark, job.envelope.id, now_us,
+            _pair(sender), mark, job.envelope.id, now_us,
             job.envelope.body is Body.BINARY_MIME, prefix, size, quota, _outlet(job.destination),
+            _pair(recipient.given) if job.destination.outlet else None,
         ))
         if len(frame) > FRAME_MAX:
             return deferred("4.3.0", "the envelope is too long to be handed over")
@@ -109,6 +111,10 @@ class DelegatedCourier(TaskCourier):
             result.outcome, result.reach, result.status, result.text, started_us=started_us, took_us=took_us,
             transport=job.destination.transport.value,
         )
+
+
+def _pair(address: Address | None) -> tuple[str, str] | None:
+    return None if address is None else (address.local_part, address.domain)
 
 
 def _outlet(destination: Destination) -> PorterOutlet | None:

@@ -32,6 +32,7 @@ from postroad.deliver.mailbox import HOME, LOCAL_PART, detail_folder, folder, ma
 from postroad.deliver.maildir import Writer
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
 from postroad.deliver.options import MaildirOptions, MboxOptions, PorterOptions, ProgramOptions
+from postroad.deliver.program_variables import variables
 from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Outcome, Reach
@@ -98,7 +99,8 @@ class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     """One message for one recipient. `domain`: of the table; `local_part` and `at`: the recipient; `sender`: the
     reverse-path as local-part and domain, None for the null one. `mark`: against loops, or "". `prefix`: fields that
     stand in front of the content, which has `size` octets. `quota`: of the mailbox. `outlet`: a program or file that an
-    alias names; then `domain` is one of `PorterTable.outlets`."""
+    alias names; then `domain` is one of `PorterTable.outlets`. `given`: the recipient as the client named it, if
+    that is another one."""
 
     domain: Annotated[str, Meta(max_length=255)]
     local_part: Annotated[str, Meta(max_length=512)]
@@ -112,6 +114,7 @@ class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     size: Annotated[int, Meta(ge=0, le=1 << 50)]
     quota: Quota = Quota()
     outlet: PorterOutlet | None = None
+    given: tuple[_Text, _Text] | None = None
 
     @property
     def address(self) -> Address:
@@ -158,7 +161,7 @@ def read_request(octets: bytes, table: PorterTable) -> tuple[PorterRequest, Port
         return domain
     if domain is None:
         return "the domain is not one that is delivered as another user: restart the node if that has changed"
-    texts = (request.local_part, request.at, *(request.sender or ()))
+    texts = (request.local_part, request.at, *(request.sender or ()), *(request.given or ()))
     if not all(map(_is_clean, texts)):
         return "an address holds what cannot be printed"
     if request.mark and not _MARK.fullmatch(request.mark):
@@ -299,7 +302,7 @@ def _to_program(
             environment={
                 "PATH": options.path, "LANG": "C.UTF-8", "HOME": home, "USER": user_of(request, domain, table) or "",
                 "LOGNAME": user_of(request, domain, table) or "", "SHELL": "/bin/sh",
-                **{key.upper(): values[key] for key in values},
+                **_variables(request, table, values),
             },
             directory=options.directory,
             timeout_s=options.time_s,
@@ -307,3 +310,9 @@ def _to_program(
         ))
     return program.finding(ended, options.time_s)
 
+
+def _variables(request: PorterRequest, table: PorterTable, values: dict[str, str]) -> dict[str, str]:
+    if request.outlet is None:
+        return {key.upper(): value for key, value in values.items()}
+    given = None if request.given is None else Address(*request.given)
+    return variables(values, request.address, given, table.maildir.detail_delimiter)

@@ -30,11 +30,12 @@ from typing import Final
 from postroad.deliver.files import write_message
 from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.options import COMMAND_PLACEHOLDERS
+from postroad.deliver.program_variables import variables
 from postroad.deliver.smtp import CourierContext
 from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.envelope import Body, Envelope
+from postroad.mail.envelope import Body, Envelope, Recipient
 from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import Content, ContentFile
@@ -114,7 +115,7 @@ class ProgramCourier(TaskCourier):
                     raise asyncio.CancelledError
                 async with contextlib.AsyncExitStack() as stack:
                     stdin = await self._stdin(job, recipient.address, content, stack)
-                    attempts += [await self._deliver(job, recipient.address, stdin)]
+                    attempts += [await self._deliver(job, recipient, stdin)]
         except asyncio.CancelledError:
             attempts += [_attempt(_deferred("4.3.2", "the delivery was broken off"), 0, 0)] * _left(job, attempts)
         except OSError as error:
@@ -145,7 +146,8 @@ class ProgramCourier(TaskCourier):
             return prefix
         return prefix + loop.field((self._marks.delivered(address, job.envelope.message_id),))
 
-    async def _deliver(self, job: Job, address: Address, stdin: bytes | Path) -> Attempt:
+    async def _deliver(self, job: Job, recipient: Recipient, stdin: bytes | Path) -> Attempt:
+        address = recipient.address
         shared, options = self._shared, self._shared.options.program
         started_us = shared.clock.now_us()
         values = values_of(job.reverse_path, address, job.destination.domain)
@@ -155,12 +157,17 @@ class ProgramCourier(TaskCourier):
         ended = await self._programs.run(
             command,
             stdin=stdin,
-            environment={"PATH": options.path, "LANG": "C.UTF-8", **{key.upper(): values[key] for key in values}},
+            environment={"PATH": options.path, "LANG": "C.UTF-8", **self._variables(job, recipient, values)},
             directory=options.directory,
             timeout_s=options.time_s,
             output_max=options.output_max,
         )
         return _attempt(finding(ended, options.time_s), started_us, max(0, shared.clock.now_us() - started_us))
+
+    def _variables(self, job: Job, recipient: Recipient, values: dict[str, str]) -> dict[str, str]:
+        if job.destination.outlet:
+            return variables(values, recipient.address, recipient.given, self._shared.options.maildir.detail_delimiter)
+        return {key.upper(): value for key, value in values.items()}
 
 
 def _as_it_is_read(job: Job) -> Content:

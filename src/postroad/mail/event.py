@@ -33,10 +33,12 @@ class Accepted(_Event, frozen=True, array_like=True, tag="accepted"):
 
 
 class Expanded(_Event, frozen=True, array_like=True, tag="expanded"):
-    """An alias has turned one recipient into others, at acceptance."""
+    """An alias has turned one recipient into others, at acceptance. `listed`: it is a list with an owner, whose members
+    have another sender."""
 
     recipient: str
     into: tuple[str, ...]
+    listed: bool = False
 
 
 class Attempted(_Event, frozen=True, array_like=True, tag="attempted"):

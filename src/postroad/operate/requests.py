@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from postroad.check.banning import BanRequest
+from postroad.mail.route import Destination
 from postroad.maps.face import MapCounts
 from postroad.operate.operator import OperatorRequest
 from postroad.report.counting import EventCounts
@@ -55,7 +56,8 @@ class RouteQuestion(msgspec.Struct, frozen=True):
     """A recipient, and the reverse-path and the account of its message, because its way may depend on them. `sender`
     "" is the null reverse-path, `account` "" is none. `size`, `listener`, `priority` and `classes`: as of the envelope.
     `released`: whether an operator has released its mail, so that it is not held. `whole`: whether all this is known;
-    if not, there is no answer if the settings look at it."""
+    if not, there is no answer if the settings look at it. `stored`: the destination that was stored with the recipient,
+    such as a program that an alias names."""
 
     recipient: str
     sender: str = ""
@@ -66,11 +68,14 @@ class RouteQuestion(msgspec.Struct, frozen=True):
     classes: tuple[str, ...] = ()
     released: bool = False
     whole: bool = True
+    stored: Destination | None = None
 
     @property
     def key(self) -> str:
         """Its name in the answer."""
         what = (str(self.size), self.listener, str(self.priority), *self.classes, str(self.released))
+        if self.stored is not None:
+            what += (self.stored.key,)
         return "\n".join((self.recipient, self.sender, self.account, *what))
 
 

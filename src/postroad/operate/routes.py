@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from postroad.config.routing import NextHopSection
     from postroad.config.settings import Settings
     from postroad.mail.address import Address
-    from postroad.mail.envelope import Envelope
+    from postroad.mail.envelope import Envelope, Recipient
     from postroad.mail.routing import Found
     from postroad.operate.requests import RouteQuestion
     from postroad.store.values import Loaded, Waiting
@@ -35,9 +35,10 @@ def question(envelope: Envelope, row: Waiting) -> RouteQuestion:
 
     sender = str(envelope.reverse_path or "")
     peer, priority = envelope.peer, wishes.priority(envelope.parameters)
+    recipient = envelope.recipients[row.index]
     return RouteQuestion(
-        str(envelope.recipients[row.index].address), sender, peer.identity, envelope.size, peer.listener, priority,
-        envelope.classes, row.released,
+        str(recipient.address), sender, peer.identity, envelope.size, peer.listener, priority, envelope.classes,
+        row.released, stored=recipient.destination,
     )  # fmt: skip
 
 
@@ -66,12 +67,13 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
     """The routes by these settings, by the key of the question or by the address; none for what is no address, nor
     where maps would have to be asked."""
     from postroad.config import options
-    from postroad.mail.envelope import Envelope, Peer, Recipient
+    from postroad.mail.envelope import Envelope, Peer
     from postroad.route.table import RoutingTable
 
     if settings.routing.transport_maps or _has_domain_maps(settings):  # `postroad route` asks them, and waits
         return {}
-    table = RoutingTable(options.routing_options(settings), options.own_names(settings))
+    outlets = options.outlet_options(settings)
+    table = RoutingTable(options.routing_options(settings), options.own_names(settings), outlets=outlets)
     found: dict[str, str] = {}
     whole_only = any(map(_looks_inside, settings.next_hop))
     for each in asked:
@@ -81,12 +83,18 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
         asked_for = (("MT-PRIORITY", str(each.priority)),) if each.priority else ()
         peer = Peer(identity=each.account, listener=each.listener)
         envelope = Envelope(0, sender, (), each.size, 0, peer, parameters=asked_for, classes=each.classes)
-        way = table.route(envelope, Recipient(_address(each.recipient), released=each.released))
+        way = table.route(envelope, _recipient(each))
         found[each.key] = _told(way)
     for written in addresses:
         way = table.destination(_address(written))
         found[written] = _told(way)
     return found
+
+
+def _recipient(asked: RouteQuestion) -> Recipient:
+    from postroad.mail.envelope import Recipient
+
+    return Recipient(_address(asked.recipient), released=asked.released, destination=asked.stored)
 
 
 def _told(way: Found) -> str:

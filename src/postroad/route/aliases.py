@@ -253,7 +253,8 @@ class Aliases:
                     continue
                 ends, into = found, tuple(map(str, found))
             if into:
-                events.append(Expanded(now_us, id, str(recipient.given or recipient.address), into))
+                listed = all(end in walk.owners for end in ends) if ends else twin is not None and twin[1].listed
+                events.append(Expanded(now_us, id, str(recipient.given or recipient.address), into, listed))
                 if key is not None:
                     twins.setdefault(key, (recipient, events[-1], likeness))
             for end in ends:

@@ -16,6 +16,7 @@ import pytest
 
 from postroad.check.banning import BanRequest, BanResult
 from postroad.check.bans import Ban
+from postroad.mail.route import Destination, Transport
 from postroad.node.control import Control
 from postroad.node.frames import ActivityTold, AskActivity, Operate, Operated
 from postroad.operate import control
@@ -234,7 +235,8 @@ async def test_the_nodes_own_server(tmp_path: Path) -> None:
         with pytest.raises(control.NodeRefused, match="no"):
             await ask(BansRequest(BanRequest("lift", ("192.0.2.1",))), list[BanResult])
         assert await asyncio.to_thread(control.pace, tmp_path, ["x"]) == {"x": Paced("x", 1, 2, 3, 4, "rate")}
-        question = RouteQuestion("a@x", "b@y", "ada")
+        stored = Destination("program:|/x", Transport.PROGRAM, command=("/x",), outlet="|/x")
+        question = RouteQuestion("a@x", "b@y", "ada", stored=stored)
         assert await asyncio.to_thread(control.routes, tmp_path, [question]) == {question.key: "example.net"}
         status = await ask(StatusRequest(), NodeStatus)
         assert status.state == "ready" and status.activity == (Activity(0, 7), Activity(1))

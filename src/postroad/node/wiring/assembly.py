@@ -683,14 +683,18 @@ class Assembly:
     def _expanded_reports(
         self, stored: Stored, given: tuple[Recipient, ...], events: tuple[Event, ...]
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
-        """The "expanded" DSNs for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3)."""
+        """The "expanded" DSNs for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3), and the "delivered"
+        ones for lists with an owner (§5.2.7.1)."""
         by_name = {str(recipient.given or recipient.address): recipient for recipient in given}
         reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
+        taken = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "it was passed to the list", transport="")
         reports = [
-            RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
+            RecipientReport(by_name[event.recipient], DsnAction.DELIVERED, taken)
+            if event.listed
+            else RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
             for event in events
-            if isinstance(event, Expanded) and len(event.into) > 1 and event.recipient in by_name  # no copy's
-        ]
+            if isinstance(event, Expanded) and (len(event.into) > 1 or event.listed) and event.recipient in by_name
+        ]  # no copy's
         return self._reporter.make(reports, stored.envelope, stored.content)
 
     def _refused_reports(
