@@ -2,8 +2,9 @@
 
 The value is the path of a recipient's mailbox; without a slash at its beginning it is below `path_base`. With a slash
 at its end it is a Maildir, else an mbox file. The keys are the whole address, the address without its extension, and
-``@domain``. What always holds: equal keys mean equal destinations, so each path is a destination of its own, in each
-domain that has it.
+``@domain``. What always holds: a mailbox whose name has a slash has no path, so that a value that a pattern or a query
+makes of a name never leads into another mailbox (``ada/.Sent``); equal keys mean equal destinations, so each path is a
+destination of its own, in each domain that has it.
 
 How it fails: a map that cannot answer, or a value that is no path, is `not_now`: the mail waits. A recipient without a
 value is delivered to `path` of its domain, or fails (5.1.1) if there is none.
@@ -74,6 +75,8 @@ class PathRoute:
         return _unknown(value) if isinstance(value, NotNow) else _at(destination, table, value)
 
     def _value(self, address: Address, maps: tuple[Map, ...], asked: Asked) -> str | None:
+        if "/" in address.local_part:
+            return None
         steps = address_steps(address.local_part, address.domain, self._delimiter)
         for step in (*(step for step in steps if "@" in step.key), whole_domain_step(address.domain)):
             for map in maps:

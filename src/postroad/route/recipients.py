@@ -35,7 +35,7 @@ class Mailboxes(msgspec.Struct, frozen=True):
     """The mailboxes of one domain: those of `names`, of the file at `path` and of `maps`, or all if `every` is set.
     `delimiter`: begins an address extension, "" for none. `since_us`: since when the domain is ours, 0: not said.
     `many`: they are those of many domains, and names may be ``name@domain``. `verify`: there may be others, whom only
-    the next hop knows."""
+    the next hop knows. `paths`: the maps have the paths of mailboxes, so that no name with a slash is there by them."""
 
     names: tuple[str, ...] = ()
     path: str = ""
@@ -45,6 +45,7 @@ class Mailboxes(msgspec.Struct, frozen=True):
     maps: tuple[Map, ...] = ()
     many: bool = False
     verify: bool = False
+    paths: bool = False
 
 
 def mailboxes_of(
@@ -59,6 +60,7 @@ def mailboxes_of(
             domain.recipients, domain.recipients_file, domain.recipients == (ANY,), options.detail_delimiter,
             wishes.date_or_time_us(domain.since) or 0 if isinstance(domain, LocalDomain) else 0,
             named((*domain.recipient_maps, *_path_maps(domain))), bool(domain.domain_maps), domain.verify,
+            bool(_path_maps(domain)),
         )
         for domain in domains
     }
@@ -183,6 +185,8 @@ class _Boxes:
 
     def _in_maps(self, address: Address, asked: Asked) -> bool:
         """Any value says that the mailbox is there. True also if an answer is missing (`Asked.stopped`)."""
+        if self._mailboxes.paths and "/" in address.local_part:
+            return False
         steps = address_steps(address.local_part, address.domain, self._mailboxes.delimiter)
         for step in (*steps, whole_domain_step(address.domain)):
             for map in self._mailboxes.maps:
