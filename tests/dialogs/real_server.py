@@ -203,7 +203,7 @@ class RealServer:
             trusted_networks=(HERE,) if trusted else (),
             auth=bool(offer.auth or offer.auth_after_tls),
             auth_without_tls=bool(offer.auth) and not offer.tls,
-            xclient_networks=(HERE,) if offer.xclient else (),
+            xclient_networks=(HERE, "2001:db8::/32") if offer.xclient else (),
             xforward_networks=(HERE,) if offer.xforward else (),
             vrfy=Telling.ON if offer.vrfy else Telling.OFF if offer.vrfy_off else Telling.AMBIGUOUS,
             expn=Telling.ON if offer.expn else Telling.OFF,
