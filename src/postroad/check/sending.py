@@ -4,8 +4,9 @@ Counted is what the node has taken: messages, and the recipients that the client
 count. A limit is asked about at MAIL, at each RCPT, and again when the content has come, because other sessions of the
 same account may have sent meanwhile. What always holds: counts are of the whole node and are kept as `check.tally`
 says, with windows of an hour and a day; a limit may be passed by what other workers take within `tally.TELL_S`, and by
-nothing else. Who is over a limit hears 450 4.7.1, or the message is held, as the limit says; the office is told
-(`node.offices.sending`), which tells the postmaster once.
+messages whose content filters or maps look at in the same moment, and by nothing else. Who is over a limit hears 450
+4.7.1, or the message is held, as the limit says; the office is told (`node.offices.sending`), which tells the
+postmaster once.
 
 The sender of a stranger may be forged, so only mail of known clients counts for a sender. How it fails: with 451 4.3.0
 if a map of limits cannot answer.
