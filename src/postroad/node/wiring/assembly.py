@@ -46,6 +46,7 @@ from postroad.mail.size_limits import SizeLimits
 from postroad.maps.files import FileEntries
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
+from postroad.node.wiring import report_way
 from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
@@ -224,7 +225,7 @@ class Assembly:
         self._sizes = SizeLimits(edition.deliver.size_memory_s, loop.time)
         self._reporter = Reporter(
             edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal,
-            expand=lambda id, now_us, recipients: self.tables.expand_at_once(id, now_us, recipients),
+            expand=lambda id, now_us, recipients: report_way.expand(self.tables, id, now_us, recipients),
         )
         self._opener = Opener(
             name=edition.hostname,

@@ -168,6 +168,12 @@ class Tables:
             return box
         return self._aliases.names(mailbox)
 
+    def is_nobody(self, address: Address) -> bool:
+        """Whether it is known at once that the domain is ours and has neither such a mailbox nor such an alias."""
+        asked = Known()
+        found = self._known_renamed(address, asked) if self._renames else self._known(address, asked)
+        return found is False and not asked.stopped
+
     def _answered(self, question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
         """The answer to a question; domains by map that it needs are looked up for it."""
         mapped = self._mapped
