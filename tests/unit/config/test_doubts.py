@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from postroad.config import map_values
 from postroad.config.load import parse, warnings
 from postroad.config.settings import Settings
 from tests.unit.rights import folder_for_all
@@ -437,3 +438,24 @@ def test_a_word_in_the_place_of_the_delimiter(tmp_path: Path) -> None:
     [said] = told(tmp_path, RIGHT + '[routing]\ndetail_delimiter = "plus"\n')
     assert "'plus' begins an address extension" in said
     assert told(tmp_path, RIGHT + '[routing]\ndetail_delimiter = "+-"\n') == []
+
+
+def test_values_of_maps_that_mean_nothing(tmp_path: Path) -> None:
+    (tmp_path / "transport").write_text("a.example dovecot:\nb.example smtp:[b]\nc.example next_hop:nope\n")
+    (tmp_path / "virtual").write_text("info@example.org ada, |/bin/x\nsales@example.org ada bob\n")
+    maps = "".join(
+        f'[[map]]\nname = "{name}"\nkind = "text"\nfile = "{name}"\n' for name in ("transport", "virtual", "unused")
+    )
+    (tmp_path / "unused").write_text("a dovecot:\n")
+    text = f'alias_maps = ["virtual"]\n{RIGHT}[routing]\ntransport_maps = ["transport"]\n{maps}'
+    said = told(tmp_path, text)
+    assert len(said) == 3, said
+    assert "'dovecot:' for a.example: there is no transport 'dovecot'" in said[0]
+    assert "'next_hop:nope' for c.example: no [[next_hop]] has this name" in said[1]
+    assert "info@example.org" in said[2] and "programs are not allowed here" in said[2]
+
+
+def test_of_many_wrong_values_some_are_told(tmp_path: Path) -> None:
+    entries = ", ".join(f'"{number}.example dovecot:"' for number in range(30))
+    text = f'{RIGHT}[routing]\ntransport_maps = ["t"]\n[[map]]\nname = "t"\nkind = "inline"\nentries = [{entries}]\n'
+    assert len(told(tmp_path, text)) == map_values.FOUND_MAX

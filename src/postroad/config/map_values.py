@@ -1,0 +1,80 @@
+"""Doubts about the values of maps: what aliases and transport maps cannot use, so that mail waits for it.
+
+Only values that can be listed are judged: those of `inline`, `text`, `aliases` and `static` maps, and no more than
+`ENTRIES_MAX` of each map. What other maps hold shows when mail comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from postroad.config.finding import Finding
+from postroad.config.options import alias_sources, map_options, outlet_options
+from postroad.config.settings import Settings
+from postroad.maps.files import FileSource
+from postroad.maps.maps import Maps, make
+from postroad.maps.options import MapKind, MapOptions
+from postroad.maps.text import TextSource
+from postroad.route import alias_file, transport
+from postroad.route.includes import IncludingTargets
+from postroad.route.outlets import TargetSource
+from postroad.world.clock import SystemClock
+
+ENTRIES_MAX: Final = 20_000  # of a map that are judged
+FOUND_MAX: Final = 10  # of a map that are told
+SHOWN_MAX: Final = 60  # characters of a value
+_LISTED: Final = frozenset((MapKind.INLINE, MapKind.TEXT, MapKind.ALIASES, MapKind.STATIC))
+
+
+def find(settings: Settings, now_s: float) -> Iterator[Finding]:
+    sources = alias_sources(settings)
+    reader = IncludingTargets(outlet_options(settings))
+    hops = frozenset(each.name for each in settings.next_hop if each.name)
+    for index, each in enumerate(map_options(settings)):
+        if each.kind not in _LISTED:
+            continue
+        if each.name in settings.alias_maps:
+            yield from _judged(index, each, partial(_alias_fault, reader, sources[each.name]))
+        if each.name in settings.routing.transport_maps:
+            yield from _judged(index, each, partial(_transport_fault, hops))
+
+
+def _judged(index: int, map: MapOptions, fault: Callable[[str], str]) -> Iterator[Finding]:
+    wrong = ((key, value, why) for key, value in islice(_entries(map), ENTRIES_MAX) if (why := fault(value)))
+    for key, value, why in islice(wrong, FOUND_MAX):
+        shown = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
+        text = f"Map {map.name} has {shown!r} for {key}: {why}. Until this is corrected, such mail waits"
+        yield Finding((("map", index),), text, "Correct the value")
+
+
+def _entries(map: MapOptions) -> Iterator[tuple[str, str]]:
+    if map.kind is MapKind.STATIC:
+        yield "every key", map.value
+        return
+    made = make([map], SystemClock(), lambda level, text: None)
+    if not isinstance(made, Maps):
+        return  # what is wrong with a map is a problem, not a doubt
+    try:
+        source = made[map.name].source
+        entries = source.current if isinstance(source, FileSource) else source
+        if isinstance(entries, TextSource):
+            for key, value, _ in entries.entries():
+                yield key, value
+    finally:
+        made.close()
+
+
+def _alias_fault(reader: alias_file.Targets, source: TargetSource, value: str) -> str:
+    found = alias_file.targets_of(value, reader, source)
+    return found if isinstance(found, str) else ""
+
+
+def _transport_fault(hops: frozenset[str], value: str) -> str:
+    found = transport.parse(value)
+    if isinstance(found, str):
+        return found
+    missing = found.kind is transport.WayKind.NEXT_HOP and found.name not in hops
+    return "no [[next_hop]] has this name" if missing else ""
