@@ -151,9 +151,11 @@ class Inspected(_Event, frozen=True, array_like=True, tag="checked"):
 
 
 class Rewritten(_Event, frozen=True, array_like=True, tag="rewritten"):
-    """Rules or inspections changed a message before it was accepted. `changes`: each in words, in their order."""
+    """Rules or inspections changed a message before it was accepted. `changes`: each in words, in their order.
+    `sender`: as the client named it, if it is another one now; "" if not."""
 
     changes: tuple[str, ...]
+    sender: str = ""
 
 
 Event = (

@@ -88,7 +88,8 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     if draft.changes is not None and draft.changes.events:
         events += _stamped(draft.changes.events, now_us)
     if draft.said:
-        events += (Rewritten(now_us, draft.id, draft.said),)
+        before = draft.said_sender if draft.as_said is not None else None
+        events += (Rewritten(now_us, draft.id, draft.said, "" if before is None else str(before)),)
     if draft.discarded or draft.dropped:
         events += drafts.removed(draft, now_us)
     if listed:

@@ -70,6 +70,7 @@ def test_envelope_header_and_copies(body: bytes) -> None:
         "other addresses in From", "a copy for <archive@local.test> (always_bcc)",
         "a copy for <ann@local.test> (recipient_bcc_maps)",
     )  # fmt: skip
+    assert rewritten.sender == "ada@host.test"
     (expanded,) = [event for event in node.spool.events if isinstance(event, Expanded)]
     assert (expanded.recipient, expanded.into) == ("bob@local.test", ("ann@local.test",))
 

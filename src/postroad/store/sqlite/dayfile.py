@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from postroad.mail.account import canonical_account
-from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, SessionEnded
+from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, Rewritten, SessionEnded
 from postroad.store.face import Committed
 from postroad.store.sqlite import codec, schema, wal_index
 from postroad.store.sqlite.journal import JournalRow
@@ -118,6 +118,9 @@ def add_keys(event: Event, names: set[int]) -> None:
     elif isinstance(event, Expanded):
         names.add(key(event.recipient))
         names.update(map(key, event.into))
+    elif isinstance(event, Rewritten):
+        if event.sender:
+            names.add(key(event.sender))
     elif isinstance(event, Refused):
         if event.reverse_path:
             names.add(key(event.reverse_path))

@@ -17,7 +17,7 @@ from typing import Final
 
 from postroad.mail import identifier
 from postroad.mail.account import canonical_account
-from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused
+from postroad.mail.event import Accepted, Authenticated, Event, Expanded, Refused, Rewritten
 from postroad.store.sqlite import codec, dayfile, schema
 from postroad.store.sqlite.dayfile import DAY_US, DayReader
 from postroad.store.sqlite.history import day_files
@@ -225,6 +225,8 @@ def _has_address(event: Event, wanted: str) -> bool:
             return event.reverse_path.lower() == wanted or any(each.lower() == wanted for each in event.recipients)
         case Expanded():
             return event.recipient.lower() == wanted or any(each.lower() == wanted for each in event.into)
+        case Rewritten():
+            return event.sender.lower() == wanted
         case _:
             return False
 

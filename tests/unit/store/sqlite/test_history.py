@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from postroad.mail.envelope import Peer
-from postroad.mail.event import Authenticated, Event, Expanded, Noted, Refused
+from postroad.mail.event import Authenticated, Event, Expanded, Noted, Refused, Rewritten
 from postroad.store.face import Committed
 from postroad.store.sqlite import dayfile, history, schema
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, DayReader, key, path_of
@@ -102,10 +102,12 @@ async def test_what_a_message_is_found_by(tmp_path: Path, moved: bool) -> None:
         desk = there.desk
         id = await _one(desk, "Ann@a.example", "bob@b.example", message_id="<Some.Thing@x.example>")
         desk.spool.record((Expanded(START_US, id, "list@a.example", ("cy@c.example",)),))
+        desk.spool.record((Rewritten(START_US, id, ("other sender",), "Old@host.a.example"),))
         report = await _one(desk, "sender@example.org", reverse_path=None, parent=id)
         if moved:
             await there.move_all()
         find = there.reader.find
+        assert find(address="old@HOST.a.example") == [id], "the sender as the client named it"
         for address in ("ann@a.example", "ANN@A.EXAMPLE", "bob@b.example", "list@a.example", "cy@c.example"):
             assert find(address=address) == [id], address
         assert find(address="Sender@example.org") == [report, id]
