@@ -25,6 +25,7 @@ from postroad.mail.reply import Reply
 from postroad.mail.report import RecipientReport
 from postroad.mail.rewriting import Rewrite
 from postroad.mail.size_limits import SizeLimits
+from postroad.maps.face import NotNow
 from postroad.protocol.etrn import Wish
 from postroad.receive.budget import Budget
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
@@ -33,6 +34,8 @@ from postroad.store.face import ContentSink
 from postroad.store.values import Failure, Stored, Waiting
 from postroad.world.network import Network
 from postroad.world.tls import ClientCertificatePolicy
+
+Members = Sequence[Address] | NotNow | None
 
 __all__ = [
     "AcceptMessage",
@@ -43,6 +46,7 @@ __all__ = [
     "Expansion",
     "Knowing",
     "Limiting",
+    "Members",
     "Storing",
 ]  # fmt: skip
 
@@ -128,7 +132,8 @@ class Knowing:
 
     `expand(id, now_us, recipients, passed)`: aliases. `marks`: those that stop loops; None: none are made or looked
     for. `known(mailbox)`: whether a mailbox is ours: True, False, or None if its domain is not (for VRFY).
-    `members(mailbox)`: whom an alias leads to in the end; None if there is no such alias (for EXPN).
+    `members(mailbox)`: whom an alias leads to in the end; None if there is no such alias, NotNow if nobody can tell
+    now (for EXPN).
     `owns(account, mailbox)`: whether an account may call itself so, as far as that is known at once. `sends_as`: the
     same where maps may be waited for; None: `owns` knows all.
     `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
@@ -139,7 +144,7 @@ class Knowing:
 
     expand: Expand
     known: Callable[[Address], bool | Awaitable[bool | None] | None]
-    members: Callable[[Address], Sequence[Address] | None]
+    members: Callable[[Address], Members | Awaitable[Members]]
     owns: Callable[[str, Address], bool]
     sends_as: Owns | None = None
     marks: Marks | None = None

@@ -7,14 +7,16 @@ doors that are asked.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Final
 
 from postroad.mail.address import Address
 from postroad.mail.policy import Action, Role, Verdict
 from postroad.mail.reply import Reply, reply
+from postroad.maps.face import NotNow
 from postroad.protocol.command import Vrfy
 from postroad.protocol.grammar import parse_mailbox
+from postroad.receive.doors import Members
 from postroad.receive.options import Telling
 from postroad.receive.replies import CANNOT_VERIFY
 from postroad.receive.setup import ListenerSetup
@@ -23,6 +25,7 @@ MEMBERS_MAX: Final = 1000  # of an alias that EXPN tells
 
 _NO_ACCESS: Final = reply(550, "5.7.2", "You may not expand lists here")
 _NO_LIST: Final = reply(550, "5.1.1", "No such list here")
+_NOT_NOW: Final = reply(450, "4.3.0", "Cannot look up lists now; try again later")
 _TOO_MANY: Final = reply(252, "2.5.2", "Cannot expand, there are too many; will take mail for the list")
 
 
@@ -38,7 +41,10 @@ def answer(setup: ListenerSetup, command: Vrfy, *, trusted: bool, identity: str)
         return _NO_ACCESS if expands else CANNOT_VERIFY
     mailbox = _mailbox(command.argument, setup.options.default_domain)
     if expands:
-        return _expanded(None if mailbox is None else setup.doors.knowing.members(mailbox), utf8=command.smtputf8)
+        members = None if mailbox is None else setup.doors.knowing.members(mailbox)
+        if isinstance(members, Awaitable):
+            return _expanded_later(members, utf8=command.smtputf8)
+        return _expanded(members, utf8=command.smtputf8)
     if mailbox is None:
         return CANNOT_VERIFY
     known = setup.doors.knowing.known(mailbox)
@@ -65,10 +71,16 @@ async def _awaited(mailbox: Address, known: Awaitable[bool | None], *, utf8: boo
     return Verdict(Action.ACCEPT, _verified(mailbox, await known, utf8=utf8))
 
 
-def _expanded(members: Sequence[Address] | None, *, utf8: bool) -> Reply:
+async def _expanded_later(members: Awaitable[Members], *, utf8: bool) -> Verdict:
+    return Verdict(Action.ACCEPT, _expanded(await members, utf8=utf8))
+
+
+def _expanded(members: Members, *, utf8: bool) -> Reply:
     """RFC 5321 §3.5.1: the members, a line each."""
     if members is None:
         return _NO_LIST
+    if isinstance(members, NotNow):
+        return _NOT_NOW
     if len(members) > MEMBERS_MAX:
         return _TOO_MANY
     if not utf8 and not all(member.is_ascii for member in members):

@@ -207,14 +207,14 @@ class Aliases:
                 return base
         return address
 
-    def members(self, address: Address, exists: Exists) -> list[Address] | None:
+    def members(self, address: Address, exists: Exists, asked: Asked = AT_ONCE) -> list[Address] | None:
         """The mailboxes that an alias leads to in the end; None if there is no alias of this name."""
-        found = self.ends(address, exists)
+        found = self.ends(address, exists, asked)
         return None if found is None else [end for end in found if isinstance(end, Address)]
 
-    def ends(self, address: Address, exists: Exists) -> list[End] | None:
+    def ends(self, address: Address, exists: Exists, asked: Asked = AT_ONCE) -> list[End] | None:
         """The same with programs and files."""
-        return self._resolve(address, exists, _Walk())
+        return self._resolve(address, exists, _Walk(None, asked))
 
     def excess(self, address: Address, exists: Exists) -> str:
         """What an alias has too much of; "" if it has not, or is none."""

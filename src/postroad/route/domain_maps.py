@@ -104,6 +104,10 @@ class MappedDomains:
         finally:
             self._asked = before
 
+    def answered(self, question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
+        """The answer to a question, as of `maps.asked.answered`, with the domains that it needs."""
+        return answered(lambda asked: self.during(asked, question))
+
     def is_settled(self, domain: str) -> bool:
         """Whether `find` knows the answer now; nothing is begun."""
         kept = self._kept.get(domain)
@@ -184,7 +188,7 @@ class SettledRoute:
         with_sender: bool = False,
     ) -> None:
         """`is_mapped`: whether maps are asked for a domain at all. `with_sender`: the domain of the sender is settled,
-        too: who signs senders asks for it when the mail goes out."""
+        too: who signs senders, or gives them other names, asks for it when the mail goes out."""
         self._domains = domains
         self._is_mapped = is_mapped
         self._route = route

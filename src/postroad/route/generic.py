@@ -38,6 +38,7 @@ class GenericNames:
         self._names = {entry.pattern: entry.result for entry in entries}
         self._maps = maps
         self._kept: OrderedDict[Address, Address] = OrderedDict()
+        self.has_maps = maps is not None
         self.waits = maps is not None and maps.waits
 
     def of(self, address: Address, asked: Asked) -> Address | NoAnswer:

@@ -46,6 +46,7 @@ ADDRESSES_MAX: Final = 10_000  # addresses in the header fields of one message
 COPIES_MAX: Final = 1_000  # mailboxes that get a copy of one message
 
 Named = Callable[[tuple[str, ...]], tuple[Map, ...]]
+Answers = Callable[[Callable[[Asked], Rewriting]], Rewriting | NotNow | Awaitable[Rewriting | NotNow]]
 _SIDES: Final = {FieldSide.SENDER: HEADER_SENDER, FieldSide.RECIPIENT: HEADER_RECIPIENT}
 
 
@@ -162,12 +163,14 @@ class Masquerading:
 
 
 class Rewriter:
-    """The rewriting of one configuration. Make it with `rewriter`."""
+    """The rewriting of one configuration. Make it with `rewriter`. `answered`: as of `maps.asked`; it looks up the
+    domains, too, of which `is_ours` asks."""
 
     def __init__(
         self, options: RewriteOptions, named: Named, *, is_ours: Callable[[str], bool], origin: str, delimiter: str,
-        ourselves: OwnNames,
+        ourselves: OwnNames, answered: Answers = answered,
     ) -> None:
+        self._answered = answered
         self._options = options
         self._ourselves = ourselves
 
@@ -211,7 +214,7 @@ class Rewriter:
             found = tuple([spots(section, kept) for section in sections])
             if sum(map(len, found)) > ADDRESSES_MAX:
                 return Rewriting(reverse_path, recipients, excess=f"its header has more than {ADDRESSES_MAX} addresses")
-        made = answered(partial(self._question, reverse_path, recipients, sections, found))
+        made = self._answered(partial(self._question, reverse_path, recipients, sections, found))
         if isinstance(made, Rewriting | NotNow):
             return _finished(made, reverse_path, recipients)
         return _awaited(made, reverse_path, recipients)
@@ -335,7 +338,7 @@ def is_ours_in(routing: RoutingTable, origin: str, domain: str) -> bool:
 
 def rewriter(
     options: RewriteOptions, named: Named, *, is_ours: Callable[[str], bool], origin: str, delimiter: str,
-    ourselves: OwnNames,
+    ourselves: OwnNames, answered: Answers = answered,
 ) -> Rewriter | None:
     """None if the settings rewrite and copy nothing."""
     wanted = (
@@ -344,4 +347,5 @@ def rewriter(
     )  # fmt: skip
     if not any(wanted):
         return None
-    return Rewriter(options, named, is_ours=is_ours, origin=origin, delimiter=delimiter, ourselves=ourselves)
+    return Rewriter(options, named, is_ours=is_ours, origin=origin, delimiter=delimiter, ourselves=ourselves,
+                    answered=answered)

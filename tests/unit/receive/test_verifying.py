@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -11,10 +12,13 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import Refused
 from postroad.mail.policy import Role
 from postroad.mail.reply import Reply
+from postroad.maps.face import NotNow
 from postroad.protocol import etrn
+from postroad.protocol.command import Vrfy
 from postroad.protocol.etrn import EtrnKind, Wish
 from postroad.protocol.offer import Dialect
 from postroad.receive import verifying
+from postroad.receive.doors import Members
 from postroad.receive.options import ListenerOptions, ReceiveOptions, Telling
 from tests.unit.receive.fakes import House, opened
 
@@ -85,6 +89,33 @@ def test_a_mailbox_that_must_be_looked_up_outside() -> None:
         return None
 
     assert opened(house(ON, OFF, known=known)).codes("VRFY ann@local.test") == ["252 2.5.2"]
+
+
+NOT_NOW = NotNow("the map is away")
+LISTS: list[tuple[Members, str]] = [
+    ([Address("ann", "local.test")], "250 2.1.5"), (NOT_NOW, "450 4.3.0"), (None, "550 5.1.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("members", "code"), LISTS)
+def test_a_list_that_must_be_looked_up_outside(members: Members, code: str) -> None:
+    assert opened(house(OFF, ON, members=lambda address: members)).codes("EXPN staff") == [code]
+
+
+@pytest.mark.parametrize(("members", "code"), LISTS)
+def test_a_list_that_must_be_waited_for(members: Members, code: str) -> None:
+    async def later() -> Members:
+        return members
+
+    async def expn() -> str:
+        place = house(OFF, ON, members=lambda address: later())
+        answer = verifying.answer(place.listener.setup, Vrfy("EXPN", "staff"), trusted=False, identity="")
+        assert not isinstance(answer, Reply)
+        told = (await answer).reply
+        assert told is not None
+        return f"{told.code} {told.status}"
+
+    assert asyncio.run(expn()) == code
 
 
 @pytest.mark.parametrize("line", ["VRFY", "EXPN", "VRFY \x01", "EXPN a\x00b"])

@@ -40,6 +40,7 @@ from postroad.maps.maps import Maps, make
 from postroad.node.wiring.quota import MailboxRoom, has_quotas
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
+from postroad.receive.doors import Members
 from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
@@ -123,7 +124,8 @@ class Tables:
         self.sending_maps = sending_maps
         if routing.mapped is not None:
             self._route = SettledRoute(
-                routing.mapped, routing.is_mapped, self._route, with_sender=senders is not None
+                routing.mapped, routing.is_mapped, self._route,
+                with_sender=senders is not None or any(each.has_maps for each in (names or {}).values()),
             )
             routing.mapped.changed.append(self._forget)
         if any(each.path_maps for each in (*routing.options.local, *routing.options.mapped_local)):
@@ -176,8 +178,7 @@ class Tables:
 
     def _answered(self, question: Callable[[Asked], T]) -> T | NotNow | Awaitable[T | NotNow]:
         """The answer to a question; domains by map that it needs are looked up for it."""
-        mapped = self._mapped
-        return answered(question if mapped is None else lambda asked: mapped.during(asked, question))
+        return answered(question) if self._mapped is None else self._mapped.answered(question)
 
     def _known(self, address: Address, asked: Asked) -> bool | None:
         mailbox = self.routing.home(address)
@@ -244,9 +245,16 @@ class Tables:
         """What is changed of header sections on the way to a destination."""
         return None if self._ways_out is None else self._ways_out.of(destination)
 
-    def members(self, address: Address) -> list[Address] | None:
-        """The mailboxes that an alias of ours leads to; None if there is none."""
+    def members(self, address: Address) -> Members | Awaitable[Members]:
+        """The mailboxes that an alias of ours leads to; None if there is none. An awaitable if a map must be waited
+        for."""
+        if self._has_maps:
+            return self._answered(partial(self._members, address))
         return self._aliases.members(self.routing.home(address), self._recipients.has_box)
+
+    def _members(self, address: Address, asked: Asked) -> list[Address] | None:
+        exists = partial(self._recipients.has_box, asked=asked)
+        return self._aliases.members(self.routing.home(address), exists, asked)
 
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None
@@ -551,6 +559,7 @@ def build(
         rewriter=rewriter(
             rewriting, maps.named, is_ours=is_ours, origin=origin,
             delimiter=routed.detail_delimiter, ourselves=ourselves,
+            answered=answered if routing.mapped is None else routing.mapped.answered,
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
     )

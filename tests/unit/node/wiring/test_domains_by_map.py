@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Action, Question, Verdict
 from postroad.mail.route import Destination
+from postroad.mail.rewriting import Rewriting
 from postroad.mail.routing import Found
 from postroad.maps.face import MapSource, NotNow
 from postroad.node.wiring.tables import Tables, build
@@ -25,6 +27,13 @@ hostname = "mx.home.test"
 state_dir = "state"
 alias_maps = ["virtual"]
 postmaster = "root@plain.test"
+[rewrite]
+recipient_canonical_maps = ["renamed"]
+recipient_canonical_classes = ["header_recipient"]
+[[next_hop]]
+domain = "hop.test"
+host = "192.0.2.25"
+generic_maps = ["renamed"]
 [[listener]]
 name = "front"
 address = "127.0.0.1"
@@ -55,6 +64,10 @@ name = "virtual"
 kind = "static"
 value = "x"
 [[map]]
+name = "renamed"
+kind = "static"
+value = "x"
+[[map]]
 name = "people"
 kind = "static"
 value = "x"
@@ -71,12 +84,14 @@ name = "behind"
 kind = "inline"
 entries = ["x y"]
 """
+BARE = {"old-name": "new@else.test"}
 VALUES: dict[str, dict[str, str | NotNow]] = {
     "virtual": {
         "sales@names.test": "ada@shop.test, eve@far.test", "lost@names.test": "nobody@shop.test",
         "@old.test": "@shop.test", "led@names.test": "x@away.test",
         "@on.test": "@far.test", "@all.test": "ada@shop.test, @here.test", "@here.test": "bob@plain.test",
     },
+    "renamed": {**BARE},
     "people": {"eve@shop.test": "1", "eve@old.test": "1"},
     "boxes": {
         "shop.test": "1", "away.test": NotNow("it is away"), "old.test": "1", "plain.test": "1", "both.test": "1",
@@ -92,8 +107,8 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Tables:
     assert not isinstance(settings, list), settings
     found = build(settings)
     assert not isinstance(found, str), found
-    kind = Fixed if request.param == "at once" else Waiting
     for name, values in VALUES.items():
+        kind = Fixed if request.param == "at once" or name == "renamed" else Waiting
         source: MapSource = kind(dict(values))  # type: ignore[assignment, arg-type]
         found.maps[name].source = source
         found.maps[name].waits = source.waits
@@ -235,3 +250,43 @@ def test_vrfy_tells_nothing_of_whom_only_the_next_hop_knows(tmp_path: Path) -> N
     assert not isinstance(tables, str), tables
     assert tables.verifies and tables.verified(Address("x", "open.test")) is None
     assert tables.verified(Address("bob", "plain.test")) is not None
+
+
+async def members(tables: Tables, mailbox: str) -> object:
+    found = tables.members(Address(*mailbox.rsplit("@", 1)))
+    told = await found if isinstance(found, Awaitable) else found
+    return told if told is None or isinstance(told, NotNow) else [str(each) for each in told]
+
+
+@pytest.mark.asyncio
+async def test_expn_asks_the_maps_that_aliases_come_from(tables: Tables) -> None:
+    assert await members(tables, "sales@names.test") == ["ada@shop.test", "eve@far.test"]
+    assert await members(tables, "nobody@names.test") is None
+    assert isinstance(await members(tables, "x@away.test"), NotNow)
+    assert isinstance(await members(tables, "led@names.test"), NotNow)
+
+
+async def header(tables: Tables, to: str) -> Rewriting:
+    assert tables.rewriter is not None
+    section = f"To: {to}\r\n".encode()
+    found = tables.rewriter(Peer(), None, (Recipient(Address("bob", "plain.test")),), (section,))
+    return found if isinstance(found, Rewriting) else await found
+
+
+@pytest.mark.asyncio
+async def test_a_bare_name_in_a_canonical_map_holds_for_domains_by_map(tables: Tables) -> None:
+    assert (await header(tables, "old-name@shop.test")).sections == (b"To: new@else.test\r\n",)
+    assert (await header(tables, "old-name@far.test")).sections == (b"To: old-name@far.test\r\n",)
+    assert "it is away" in (await header(tables, "old-name@away.test")).not_now
+
+
+@pytest.mark.asyncio
+async def test_a_bare_name_in_a_generic_map_holds_for_domains_by_map(tables: Tables) -> None:
+    sender, recipient = Address("old-name", "shop.test"), Recipient(Address("x", "hop.test"))
+    envelope = Envelope(1, sender, (recipient,), 0, 0, Peer())
+    found = tables.destination(envelope, recipient)
+    hop = found if isinstance(found, Destination | Attempt) else await found
+    assert isinstance(hop, Destination)
+    assert tables.outbound is not None
+    said = tables.outbound(envelope, recipient, hop)
+    assert str(said.reverse_path) == "new@else.test"
