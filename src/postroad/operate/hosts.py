@@ -28,7 +28,7 @@ from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
 from postroad.route.choosing import NOBODYS
-from postroad.route.domain_maps import SettledRoute, mapped_domains
+from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
 from postroad.route.path_maps import PathRoute
 from postroad.route.table import RoutingTable
@@ -169,7 +169,7 @@ async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelo
         if routed.transport_maps:
             route = TransportMaps(table, maps.named(routed.transport_maps)).route
         if table.mapped is not None:
-            route = SettledRoute(table.mapped, table.is_mapped, route)
+            route = KnownRoute(table.mapped, table.is_mapped, route)
         found = PathRoute(routed, maps.named, route)(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
     finally:

@@ -129,10 +129,11 @@ def _unrouted(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
 
 
 def _rows(destinations: DestinationOf, mail: mailfiles.ExportedMail, now_us: int) -> tuple[Waiting, ...]:
-    """Where some are held or wait for a time to come: all recipients with their state, by the routes of this node."""
+    """Where some are held, were released, or wait for a time to come: all recipients with their state, by the routes of
+    this node."""
     least_us = max(now_us, wishes.release_us(mail.envelope))  # RFC 4865 §4: not before
     waiting = tuple([_without_target(each) for each in mail.waiting])
-    if not any(each.held or max(each.due_us, least_us) > now_us for each in waiting):
+    if not any(each.held or each.released or max(each.due_us, least_us) > now_us for each in waiting):
         return ()
     rows = []
     for each, recipient in zip(waiting, _unrouted(mail.envelope.recipients), strict=True):
@@ -147,7 +148,7 @@ def _without_target(row: Waiting) -> Waiting:
     if not _TARGET.match(row.destination):
         return row
     text = f"an alias of the other node led it to {row.destination}; released, it goes to the recipient's mailbox"
-    return msgspec.structs.replace(row, held=True, text=text)
+    return msgspec.structs.replace(row, held=True, released=False, text=text)
 
 
 def _events(envelope: Any, old: str) -> tuple[Event, ...]:

@@ -46,7 +46,7 @@ class UnfitFile(Exception):
 
 class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One recipient that waits. From `held` to `text`: what the queue knew of it. `sender`: the owner of the list by
-    which the mail came to him; "" for the sender of the message."""
+    which the mail came to him; "" for the sender of the message. `released`: an operator has let the mail go on."""
 
     address: str
     notify: list[str] = []
@@ -61,6 +61,7 @@ class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     status: str = ""
     text: str = ""
     sender: str = ""
+    released: bool = False
 
 
 class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +95,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: list[tuple[str, str]] = []
     parent: str = ""
     peer: ExportedPeer = ExportedPeer()
+    classes: list[str] = []
 
 
 def write(folder: Path, envelope: Envelope, waiting: tuple[Waiting, ...], content: Content | None) -> Path:
@@ -147,7 +149,7 @@ def _exported(envelope: Envelope, waiting: tuple[Waiting, ...], size: int, diges
         envelope.accepted_us, size, digest, envelope.message_id, envelope.body.value, envelope.smtputf8,
         envelope.ret.value, envelope.envid, list(envelope.parameters),
         identifier.text(envelope.parent) if envelope.parent else "",
-        ExportedPeer(**_fields(envelope.peer)),
+        ExportedPeer(**_fields(envelope.peer)), list(envelope.classes),
     )  # fmt: skip
 
 
@@ -161,7 +163,7 @@ def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     return ExportedRecipient(
         str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
         str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, key, row.due_us,
-        row.delay_reported, row.status, row.text, str(recipient.sender or ""),
+        row.delay_reported, row.status, row.text, str(recipient.sender or ""), row.released,
     )  # fmt: skip
 
 
@@ -230,10 +232,11 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
         old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,
         exported.size, exported.accepted_us, Peer(**_fields(exported.peer)), body, exported.smtputf8, ret,
         exported.envid, exported.message_id[:MESSAGE_ID_MAX], tuple(exported.parameters), 0,
+        classes=tuple(exported.classes),
     )  # fmt: skip
     waiting = tuple(
         Waiting(index, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,
-                each.status, each.text)
+                each.status, each.text, released=each.released)
         for index, each in enumerate(exported.recipients)
     )  # fmt: skip
     return envelope, waiting
@@ -242,6 +245,7 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
 def _check_texts(path: Path, exported: Exported) -> None:
     """What goes into commands, fields or the log holds no control octet."""
     texts = {"envid": exported.envid, "message_id": exported.message_id}
+    texts |= {f"classes[{index}]": text for index, text in enumerate(exported.classes)}
     texts |= {f"peer.{name}": str(getattr(exported.peer, name)) for name in exported.peer.__struct_fields__}
     texts |= {f"parameters.{name}": f"{name}={value}" for name, value in exported.parameters}
     for index, each in enumerate(exported.recipients):

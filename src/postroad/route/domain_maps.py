@@ -3,11 +3,11 @@
 A `[[domain]]` or a `[[relay.domain]]` with `domain_maps` serves every domain that is a key there; the value does not
 matter. A table that names the domain itself counts first, then local tables, then relay domains.
 
-Many places ask at once whether a domain is local, and a map may make them wait. So a domain is *settled* first:
+Many places ask at once whether a domain is local, and a map may make them wait. So a domain is made *known* first:
 
-- Who begins (RCPT, a question about aliases, a destination) calls `settle`, waits if it must, and goes on at once.
-- What is settled is kept for `KEPT_S`, so that all who ask in between get the same answer, from a dictionary.
-- A question of `maps.asked` needs no `settle`: `during` has all look-ups of domains belong to the question.
+- Who begins (RCPT, a question about aliases, a destination) calls `make_known`, waits if it must, and goes on at once.
+- What is known is kept for `KEPT_S`, so that all who ask in between get the same answer, from a dictionary.
+- A question of `maps.asked` needs no `make_known`: `during` has all look-ups of domains belong to the question.
 
 What always holds: a map that cannot answer is NotNow, and the mail waits; a domain is never taken for a foreign one
 because a map is away. What is kept is bounded. `changed` hears of each domain whose answer is another one than before,
@@ -85,7 +85,7 @@ class MappedDomains:
 
     def find(self, domain: str) -> Table | None:
         """The table that serves a domain: a local one bears the domain's name. None also if the answer is missing:
-        within `during` the question is then asked again; all others have settled the domain."""
+        within `during` the question is then asked again; all others have made the domain known."""
         kept = self._kept.get(domain)
         now = _now()
         if kept is not None and now < kept.until:
@@ -108,7 +108,7 @@ class MappedDomains:
         """The answer to a question, as of `maps.asked.answered`, with the domains that it needs."""
         return answered(lambda asked: self.during(asked, question))
 
-    def is_settled(self, domain: str) -> bool:
+    def is_known(self, domain: str) -> bool:
         """Whether `find` knows the answer now; nothing is begun."""
         kept = self._kept.get(domain)
         if kept is not None and _now() < kept.until:
@@ -117,9 +117,9 @@ class MappedDomains:
         kept = self._kept.get(domain)
         return kept is not None and _now() < kept.until
 
-    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+    def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
         """Have `find` know the answer: None if it does, NotNow if nobody can tell, else an awaitable of these."""
-        if self.is_settled(domain):
+        if self.is_known(domain):
             return None
         return answered(partial(self._ask, domain))
 
@@ -180,14 +180,14 @@ def mapped_domains(
     )
 
 
-class SettledRoute:
-    """Destinations by `route`, once the domain of the recipient is settled (`mail.routing.DestinationOf`)."""
+class KnownRoute:
+    """Destinations by `route`, once the domain of the recipient is known (`mail.routing.DestinationOf`)."""
 
     def __init__(
         self, domains: MappedDomains, is_mapped: Callable[[str], bool], route: DestinationOf, *,
         with_sender: bool = False,
     ) -> None:
-        """`is_mapped`: whether maps are asked for a domain at all. `with_sender`: the domain of the sender is settled,
+        """`is_mapped`: whether maps are asked for a domain at all. `with_sender`: the domain of the sender is known,
         too: who signs senders, or gives them other names, asks for it when the mail goes out."""
         self._domains = domains
         self._is_mapped = is_mapped
@@ -203,14 +203,14 @@ class SettledRoute:
         return Later(partial(self._wait, envelope, recipient))
 
     def _is_known(self, domain: str) -> bool:
-        return not self._is_mapped(domain) or self._domains.is_settled(domain)
+        return not self._is_mapped(domain) or self._domains.is_known(domain)
 
     async def _wait(self, envelope: Envelope, recipient: Recipient) -> Found:
         domains = [recipient.address.domain]
         if self._with_sender and envelope.reverse_path is not None:
             domains.append(envelope.reverse_path.domain)
         for domain in filter(self._is_mapped, domains):
-            pending = self._domains.settle(domain)
+            pending = self._domains.make_known(domain)
             answer = pending if pending is None or isinstance(pending, NotNow) else await pending
             if answer is not None:
                 return not_now(f"whether the domain {domain} is ours is not known: {answer.text}")

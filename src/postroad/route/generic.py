@@ -90,7 +90,7 @@ class Naming:
         wanted = (recipient.address,) if sender is None else (sender, recipient.address)
         made = answered(partial(_question, names, wanted))
         if isinstance(made, Awaitable):
-            return Later(partial(_settled, names, wanted, destination, made))
+            return Later(partial(_later, names, wanted, destination, made))
         return _named(names, wanted, destination, made)
 
 
@@ -99,7 +99,7 @@ def _question(names: GenericNames, wanted: tuple[Address, ...], asked: Asked) ->
     return tuple([address for address in found if not isinstance(address, NoAnswer)])
 
 
-async def _settled(
+async def _later(
     names: GenericNames, wanted: tuple[Address, ...], destination: Destination,
     pending: Awaitable[tuple[Address, ...] | NotNow],
 ) -> Found:

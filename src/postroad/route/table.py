@@ -51,7 +51,7 @@ OWN_MAILBOXES: Final = ("postmaster", "mailer-daemon")  # of the node: reports c
 
 class RoutingTable:
     """`ourselves`: for address literals that are our own. `mapped`: domains whose names come from maps; such a domain
-    must be settled before anything here is asked of it (`route.domain_maps`). `outlets`: which programs and files of
+    must be known before anything here is asked of it (`route.domain_maps`). `outlets`: which programs and files of
     aliases are allowed. A new configuration makes a new one."""
 
     def __init__(
@@ -110,9 +110,9 @@ class RoutingTable:
         """Whether maps are asked if the domain is ours."""
         return self.mapped is not None and domain[:1] not in ("", "[") and domain not in self._local
 
-    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
-        """Have the table know what the domain is (`route.domain_maps.MappedDomains.settle`)."""
-        return self.mapped.settle(domain) if self.mapped is not None and self.is_mapped(domain) else None
+    def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+        """Have the table know what the domain is (`route.domain_maps.MappedDomains.make_known`)."""
+        return self.mapped.make_known(domain) if self.mapped is not None and self.is_mapped(domain) else None
 
     def table_of(self, domain: str) -> str:
         """The name of the table with maps that serves the domain; "" if none does."""

@@ -11,6 +11,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, Transport
 from postroad.operate import mailfiles
 from postroad.operate.importing import _rows
+from postroad.store.values import Waiting
 
 NOW_US = 1_764_000_000_000_001
 ANN = Address("ann", "home.test")
@@ -52,3 +53,12 @@ def test_the_owner_of_a_list_stays_the_sender_of_its_members(tmp_path: Path) -> 
     recipients = (Recipient(ANN, sender=Address("owner-list", "home.test")), Recipient(Address("bob", "home.test")))
     back = mailfiles.read(mailfiles.write(tmp_path, Envelope(1 << 20, ANN, recipients, 2, NOW_US), (), b"\r\n"))
     assert back.envelope.recipients == recipients
+
+
+def test_what_was_released_and_what_kind_of_mail_it_is(tmp_path: Path) -> None:
+    envelope = Envelope(1 << 20, ANN, (Recipient(ANN),), 2, NOW_US, classes=("bulk", "precedence: list"))
+    waiting = (Waiting(0, NOW_US - 1, "x.test", released=True),)
+    back = mailfiles.read(mailfiles.write(tmp_path, envelope, waiting, b"\r\n"))
+    assert back.envelope.classes == envelope.classes
+    rows = _rows(lambda envelope, recipient: Destination("maildir:home.test", Transport.MAILDIR), back, NOW_US)
+    assert [row.released for row in rows] == [True]

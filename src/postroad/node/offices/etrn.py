@@ -43,7 +43,7 @@ Ask = Callable[[Wish, str, Counted], None]
 class Routing(Protocol):
     @property
     def has_maps(self) -> bool: ...
-    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None: ...
+    def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None: ...
     def is_relay(self, domain: str) -> bool: ...
     def keys(self, domain: str) -> tuple[str, ...]: ...
 
@@ -88,7 +88,7 @@ class QueueStarter:
     def __call__(self, peer: Peer, wish: Wish, done: OnReply) -> None:
         """A client's wish."""
         for name in _names(wish):
-            pending = self.routing.settle(name)
+            pending = self.routing.make_known(name)
             if isinstance(pending, NotNow):
                 done(etrn.unable(wish))
                 return

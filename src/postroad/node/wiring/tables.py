@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from postroad.accounts.sender_maps import Owns, SenderMaps
+from postroad.check.known_domains import once_known
 from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.check.relay import cannot_look_up, names_a_way
-from postroad.check.settled import settled
 from postroad.config import mailboxes, options
 from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
@@ -45,7 +45,7 @@ from postroad.receive.options import ListenerOptions
 from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
 from postroad.route.by_next_hop import ByNextHop
-from postroad.route.domain_maps import SettledRoute, mapped_domains
+from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
 from postroad.route.generic import Naming
 from postroad.route.later import Later
@@ -123,7 +123,7 @@ class Tables:
         self.sender_maps = sender_maps
         self.sending_maps = sending_maps
         if routing.mapped is not None:
-            self._route = SettledRoute(
+            self._route = KnownRoute(
                 routing.mapped, routing.is_mapped, self._route,
                 with_sender=senders is not None or any(each.has_maps for each in (names or {}).values()),
             )
@@ -309,7 +309,7 @@ class Tables:
             leads_on=self._leads_on,
         )
         made = rules(listener.role, policy, known, lmtp=listener.protocol is Dialect.LMTP)
-        return made if self._mapped is None else settled(made, self.routing.settle, self._meant)
+        return made if self._mapped is None else once_known(made, self.routing.make_known, self._meant)
 
     def _meant(self, address: Address) -> Address:
         """The mailbox of a recipient that may be a signed sender."""

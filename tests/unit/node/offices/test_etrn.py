@@ -58,7 +58,7 @@ class World:
         mapped = domain in self.settled and domain != "x.slow.test"
         return mapped or domain in ("relay.test", "other.test", "gone.test") or domain.endswith(".wide.test")
 
-    def settle(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
+    def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
         if domain == "away.test":
             return NotNow("it is away")
         if domain.endswith("slow.test") and domain not in self.settled:

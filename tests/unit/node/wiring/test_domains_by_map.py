@@ -14,8 +14,8 @@ from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Action, Question, Verdict
-from postroad.mail.route import Destination
 from postroad.mail.rewriting import Rewriting
+from postroad.mail.route import Destination
 from postroad.mail.routing import Found
 from postroad.maps.face import MapSource, NotNow
 from postroad.node.wiring.tables import Tables, build

@@ -15,18 +15,20 @@ from postroad.mail.address import Address
 from postroad.mail.policy import Question, Rule, Rules, Verdict
 from postroad.maps.face import NotNow
 
-Settle = Callable[[str], NotNow | Awaitable[NotNow | None] | None]
+MakeKnown = Callable[[str], NotNow | Awaitable[NotNow | None] | None]
 """Has all who ask know what a domain is: None if they do, NotNow if nobody can tell now, else an awaitable of these."""
 
 
-def settled(rules: Rules, settle: Settle, meant: Callable[[Address], Address] = lambda address: address) -> Rules:
+def once_known(
+    rules: Rules, make_known: MakeKnown, meant: Callable[[Address], Address] = lambda address: address
+) -> Rules:
     """The same rules; those of MAIL and RCPT wait for the domain of their address. `meant`: the mailbox of a recipient
     that is written in another way, as signed senders are."""
     mail, rcpt = rules.mail, rules.rcpt
     return msgspec.structs.replace(
         rules,
-        mail=None if mail is None else _rule(mail, settle, _bare_sender),
-        rcpt=None if rcpt is None else _rule(rcpt, settle, lambda question: _recipient(question, meant)),
+        mail=None if mail is None else _rule(mail, make_known, _bare_sender),
+        rcpt=None if rcpt is None else _rule(rcpt, make_known, lambda question: _recipient(question, meant)),
     )
 
 
@@ -40,10 +42,10 @@ def _bare_sender(question: Question) -> Address | None:
     return sender if sender is not None and "." not in sender.domain else None
 
 
-def _rule(rule: Rule, settle: Settle, address_of: Callable[[Question], Address | None]) -> Rule:
+def _rule(rule: Rule, make_known: MakeKnown, address_of: Callable[[Question], Address | None]) -> Rule:
     def asked(question: Question) -> Verdict | Awaitable[Verdict]:
         address = address_of(question)
-        pending = None if address is None else settle(address.domain)
+        pending = None if address is None else make_known(address.domain)
         if pending is None:
             return rule(question)
         assert address is not None
