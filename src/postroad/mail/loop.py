@@ -16,6 +16,7 @@ import unicodedata
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import islice
 from typing import Final
 
 from postroad.mail import message
@@ -64,7 +65,9 @@ class Marks:
 
 def field(marks: Iterable[str]) -> bytes:
     """The field that bears these marks, b"" for none; at most `MARKS_MAX` of them, four to a line."""
-    written = [mark for mark, _ in zip(marks, range(MARKS_MAX), strict=False)]
+    written = list(islice(marks, MARKS_MAX))
+    if len(written) == 1:  # mostly: one alias, one mailbox
+        return f"{NAME}: {written[0]}\r\n".encode()
     lines = [" ".join(written[at : at + 4]) for at in range(0, len(written), 4)]
     folded = "\r\n\t".join(lines)
     return f"{NAME}: {folded}\r\n".encode() if lines else b""

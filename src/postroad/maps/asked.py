@@ -37,11 +37,10 @@ class Asked:
     def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
         """The value, None, or NO_ANSWER, after which the caller goes no further on this branch."""
         place = (map.name, key, part)
-        if place in self._answers:
-            answer = self._answers[place]
-        elif place in self._waiting:
-            return NO_ANSWER
-        else:
+        answer = self._answers.get(place, NO_ANSWER)
+        if isinstance(answer, NoAnswer):
+            if place in self._waiting:
+                return NO_ANSWER
             found = map.look_up(key, part)
             if found is not None and not isinstance(found, str | NotNow):
                 self._waiting[place] = found
@@ -62,8 +61,12 @@ class Asked:
     async def gather(self) -> None:
         """Wait for all that is missing; the next round may begin."""
         waiting, self._waiting = self._waiting, {}
-        answers = await asyncio.gather(*waiting.values())
-        self._answers.update(zip(waiting, answers, strict=True))
+        if len(waiting) == 1:  # the usual case, without a task of its own
+            for place, pending in waiting.items():
+                self._answers[place] = await pending
+        else:
+            answers = await asyncio.gather(*waiting.values())
+            self._answers.update(zip(waiting, answers, strict=True))
         self.stopped = False
         self.not_now = None
 

@@ -47,12 +47,19 @@ class NoAnswer(enum.Enum):
 NO_ANSWER: Final = NoAnswer.NO_ANSWER
 
 
+class LookUp(Protocol):
+    """A look-up as a MapSource has it."""
+
+    def __call__(self, key: str, part: bool = False, /) -> Answer | Awaitable[Answer]: ...
+
+
 class MapSource(Protocol):
     """What a kind of map must do. See the module."""
 
     waits: bool  # whether it may return an awaitable
 
-    def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]: ...
+    @property
+    def look_up(self) -> LookUp: ...
 
     def close(self) -> None: ...
 
@@ -130,6 +137,11 @@ class Map:
             self.found += isinstance(answer, str)
             self.not_now += isinstance(answer, NotNow)
         return answer
+
+    def may_begin(self, prefix: str) -> bool:
+        """Whether keys may begin so, as far as the source can tell without a look-up."""
+        asked = getattr(self.source, "may_begin", None)
+        return True if asked is None else bool(asked(prefix))
 
     async def _awaited(self, pending: Awaitable[Answer]) -> Answer:
         try:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from postroad.maps.face import Answer, MapSource, NotNow
+from postroad.maps.face import Answer, LookUp, MapSource
 from postroad.maps.text import FILE_MAX
 from postroad.world.files import Stamp, open_file, stamp
 from postroad.world.problem import Problem, unreadable
@@ -50,13 +50,17 @@ class FileSource:
         self._stamp: Stamp | None = None
         self._reading = False
         self._entries: FileEntries | None = None
+        # Of the entries in force, without a call of our own between: there are several look-ups for each message.
+        self.look_up: LookUp = self._not_loaded
         self.refused = False  # whether the file as it stands was not taken
 
-    def look_up(self, key: str, part: bool = False) -> Answer:
-        assert self._entries is not None
-        answer = self._entries.source.look_up(key, part)
-        assert answer is None or isinstance(answer, str | NotNow)
-        return answer
+    def _not_loaded(self, key: str, part: bool = False) -> Answer:
+        raise AssertionError(f"{self.path} was not loaded")
+
+    def may_begin(self, prefix: str) -> bool:
+        """Whether a key may begin so."""
+        asked = getattr(self.current, "may_begin", None)
+        return True if asked is None else bool(asked(prefix))
 
     def load(self) -> tuple[Problem, ...]:
         """Read the file now, if it has changed since."""
@@ -98,6 +102,7 @@ class FileSource:
         if isinstance(found, Problem):
             return (found,)
         before, self._entries = self._entries, found
+        self.look_up = found.source.look_up
         if before is not None:
             before.source.close()
         return found.doubts

@@ -22,6 +22,7 @@ from postroad.maps.patterns import PatternDialect, parse_patterns
 from postroad.maps.services import http_driver, policy_driver, socketmap_driver, tcp_driver
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
+from postroad.maps.steps import OWNER
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
 from postroad.maps.text import Parsed, TextSource, parse, parse_aliases, read
 from postroad.maps.users import UsersDriver
@@ -162,7 +163,9 @@ def _entries(
     parsed = read(file, where)
     if parsed.problem is not None:
         return parsed.problem
-    return FileEntries(TextSource(parsed.table, clock.now_us), len(parsed.table), tuple(parsed.doubts))
+    source = TextSource(parsed.table, clock.now_us)
+    source.may_begin(OWNER)  # here, because this may be a thread
+    return FileEntries(source, len(parsed.table), tuple(parsed.doubts))
 
 
 def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:

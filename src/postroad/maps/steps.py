@@ -10,10 +10,12 @@ Postfix. So a value that a pattern or a query makes of a key has no other addres
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from postroad.mail.address import is_ip_address, unquoted, written_local_part
 from postroad.mail.extension import without_extension
+
+OWNER: Final = "owner-"  # begins the alias of who keeps a list; most maps have none
 
 
 class KeyStep(NamedTuple):

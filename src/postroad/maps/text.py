@@ -51,17 +51,18 @@ class Parsed(msgspec.Struct):
 class TextSource:
     """The entries of a text. `used`: when each was last the answer; those that never were are not in it."""
 
-    __slots__ = ("_now_us", "_table", "used", "waits")
+    __slots__ = ("_now_us", "_prefixes", "_table", "used", "waits")
 
     def __init__(self, table: Table, now_us: Callable[[], int]) -> None:
         self.waits = False
         self._table = table
         self._now_us = now_us
         self.used: dict[bytes, int] = {}
+        self._prefixes: dict[str, bool] = {}  # the few prefixes that the callers know
 
     def look_up(self, key: str, part: bool = False) -> str | None:
         try:
-            folded = fold(key).encode()
+            folded = key.lower().encode() if key.isascii() else fold(key).encode()
         except UnicodeEncodeError:  # a lone surrogate: no text has it
             return None
         found = self._table.get(folded)
@@ -69,6 +70,14 @@ class TextSource:
             return None
         self.used[folded] = self._now_us()
         return found.decode()
+
+    def may_begin(self, prefix: str) -> bool:
+        """Whether a key begins so. All keys are looked at once for a prefix."""
+        found = self._prefixes.get(prefix)
+        if found is None:
+            octets = prefix.encode()
+            found = self._prefixes[prefix] = any(key.startswith(octets) for key in self._table)
+        return found
 
     def __len__(self) -> int:
         return len(self._table)

@@ -38,7 +38,7 @@ from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.maps.face import Map, NoAnswer, WithKey
-from postroad.maps.steps import KeyStep, address_steps, whole_domain_step
+from postroad.maps.steps import OWNER, KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
 from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
 from postroad.route.includes import IncludingTargets
@@ -53,7 +53,6 @@ Exists = Callable[[Address], bool]
 __all__ = ["AliasLimits", "Aliases", "Exists", "parse"]
 
 _LIMITS: Final = AliasLimits()
-OWNER: Final = "owner-"
 MAILER_DAEMON: Final = "mailer-daemon"
 _TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
 _NO_SOURCES: Final[Mapping[str, TargetSource]] = MappingProxyType({})
@@ -342,7 +341,7 @@ class Aliases:
 
     def _owner(self, address: Address, before: Address | None, asked: Asked) -> Address | None:
         """The owner of a list, if it has one; else that of the list which led to it. An owner has none."""
-        if not self._reader.owners:
+        if not self._reader.owners or not (self._map or any(map.may_begin(OWNER) for map in self._quick_maps)):
             return before
         for name in dict.fromkeys((fold(address.local_part, ""), fold(address.local_part, self._delimiter))):
             if not name.startswith(OWNER):
@@ -352,11 +351,12 @@ class Aliases:
         return before
 
     def _exactly(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
-        """The targets of an alias of this very name, which has no address extension. Maps that have to be waited for
-        are not asked: that would be two more questions to a database for each message to an alias."""
+        """The targets of an alias of this very name at a domain of ours, which has no address extension. Maps that
+        have to be waited for are not asked: that would be two more questions to a database for each message to an
+        alias."""
         name = address.local_part
         found = self._map.get(f"{name}@{address.domain}") or self._map.get(name)
-        if found is None and self._quick_maps and self._is_local(address.domain):
+        if found is None and self._quick_maps:
             return self._looked_up(address_steps(name, address.domain, ""), asked, self._quick_maps)
         return found
 
@@ -374,7 +374,7 @@ class Aliases:
     def _targets(self, address: Address, exists: Exists, asked: Asked) -> tuple[AliasTarget, ...] | None:
         if not self._is_local(address.domain):
             return None  # at once: most targets and recipients are elsewhere
-        found = self._named(address, asked)
+        found = self._named_here(address, asked)
         box = found is None and exists(address)
         if found is not None or (box and not self._catch_all_first):
             return found
@@ -394,8 +394,12 @@ class Aliases:
 
     def _named(self, address: Address, asked: Asked = AT_ONCE) -> tuple[AliasTarget, ...] | None:
         """The targets of an alias for this very mailbox."""
+        return self._named_here(address, asked) if self._is_local(address.domain) else None
+
+    def _named_here(self, address: Address, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """The same at a domain that is known to be ours."""
         aliases = self._map
-        if not (aliases or self._maps) or len(address.local_part) > NAME_MAX or not self._is_local(address.domain):
+        if not (aliases or self._maps) or len(address.local_part) > NAME_MAX:
             return None
         found = self._in_file(aliases, address) if aliases else None
         if found is None and self._maps:

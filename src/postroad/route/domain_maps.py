@@ -55,10 +55,18 @@ class _Peek(Asked):
         return found if found is None or isinstance(found, str) else NO_ANSWER
 
 
-def _now() -> float:
-    """The time of the loop. Where there is none, as while settings are checked, nothing grows old."""
+def _clock() -> Callable[[], float]:
+    """Tells the time of the loop. Where there is none, as while settings are checked, nothing grows old."""
     loop = asyncio._get_running_loop()
-    return 0.0 if loop is None else loop.time()
+    return _never if loop is None else loop.time
+
+
+def _never() -> float:
+    return 0.0
+
+
+def _now() -> float:
+    return _clock()()
 
 
 _PEEK: Final = _Peek()
@@ -67,6 +75,7 @@ _PEEK: Final = _Peek()
 class _Kept(msgspec.Struct, frozen=True):
     table: Table | None
     until: float
+    is_local: bool
 
 
 class MappedDomains:
@@ -80,6 +89,7 @@ class MappedDomains:
         self._local = tuple(local)
         self._relay = tuple(relay)
         self._asked: Asked = _PEEK
+        self._now = _now  # the time of the loop itself, once there is one
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self.changed: list[Callable[[str], None]] = []
 
@@ -87,9 +97,22 @@ class MappedDomains:
         """The table that serves a domain: a local one bears the domain's name. None also if the answer is missing:
         within `during` the question is then asked again; all others have made the domain known."""
         kept = self._kept.get(domain)
-        now = _now()
-        if kept is not None and now < kept.until:
+        if kept is not None and self._now() < kept.until:
             return kept.table
+        return self._found(domain, kept)
+
+    def is_local(self, domain: str) -> bool:
+        """Whether `find` finds a local table. The commonest question of all: many times for each message."""
+        kept = self._kept.get(domain)
+        if kept is not None and self._now() < kept.until:
+            return kept.is_local
+        return isinstance(self._found(domain, kept), LocalDomain)
+
+    def _found(self, domain: str, kept: _Kept | None) -> Table | None:
+        clock = _clock()
+        if clock is not _never:
+            self._now = clock
+        now = clock()
         found = self._look_up(domain, self._asked)
         if isinstance(found, NoAnswer):
             return None if kept is None else kept.table
@@ -111,11 +134,11 @@ class MappedDomains:
     def is_known(self, domain: str) -> bool:
         """Whether `find` knows the answer now; nothing is begun."""
         kept = self._kept.get(domain)
-        if kept is not None and _now() < kept.until:
+        if kept is not None and self._now() < kept.until:
             return True
         self.during(_PEEK, lambda asked: self.find(domain))
         kept = self._kept.get(domain)
-        return kept is not None and _now() < kept.until
+        return kept is not None and self._now() < kept.until
 
     def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
         """Have `find` know the answer: None if it does, NotNow if nobody can tell, else an awaitable of these."""
@@ -144,7 +167,7 @@ class MappedDomains:
         return None
 
     def _keep(self, domain: str, table: Table | None, before: _Kept | None, now: float) -> None:
-        self._kept[domain] = _Kept(table, now + KEPT_S)
+        self._kept[domain] = _Kept(table, now + KEPT_S, isinstance(table, LocalDomain))
         self._kept.move_to_end(domain)
         if before is None or before.table != table:
             self._tell(domain)

@@ -210,8 +210,8 @@ class RoutingTable:
         return msgspec.structs.replace(recipient, address=home, given=recipient.given or recipient.address)
 
     def is_local(self, domain: str) -> bool:
-        if domain and not domain.startswith("["):
-            return domain in self._local or (self.mapped is not None and self._mapped_local(domain) is not None)
+        if domain and domain[0] != "[":
+            return domain in self._local or (self.mapped is not None and self.mapped.is_local(domain))
         return self.local(domain) is not None
 
     def relay(self, domain: str) -> RelayDomain | None:

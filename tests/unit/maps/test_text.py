@@ -179,3 +179,10 @@ def test_conditions_that_do_not_end_are_told_and_the_rules_count(text: bytes, wo
     made = parse_cidr(text.splitlines(), "file")
     assert isinstance(made, tuple) and isinstance(made[0], CidrSource)
     assert made[0].look_up("192.0.2.1") == "x" and word in made[1][0].text
+
+
+def test_which_beginnings_keys_have() -> None:
+    source = TextSource({b"owner-list@x.test": b"ada"}, lambda: 0)
+    assert source.may_begin("owner-") and source.may_begin("owner-")
+    assert not source.may_begin("list")
+    assert not TextSource({b"list@x.test": b"ada"}, lambda: 0).may_begin("owner-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from postroad.mail.policy import Action, Question, Verdict
 from postroad.mail.rewriting import Rewriting
 from postroad.mail.route import Destination
 from postroad.mail.routing import Found
-from postroad.maps.face import MapSource, NotNow
+from postroad.maps.face import Map, MapSource, NotNow
 from postroad.node.wiring.tables import Tables, build
 from postroad.route import domain_maps
+from postroad.route.options import LocalDomain
 from tests.unit.maps.fakes import Fixed, Waiting
 
 SETTINGS = """
@@ -189,7 +191,7 @@ async def test_aliases_lead_from_and_to_such_domains(tables: Tables) -> None:
 
 async def test_all_hear_of_a_change(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(domain_maps, "_now", lambda: now[0])
+    monkeypatch.setattr(domain_maps, "_clock", lambda: lambda: now[0])
     assert (await rcpt(tables, "info@new.test")).action is Action.REJECT
     found = await destination(tables, "info@new.test")
     assert isinstance(found, Destination) and found.key == "new.test"
@@ -290,3 +292,17 @@ async def test_a_bare_name_in_a_generic_map_holds_for_domains_by_map(tables: Tab
     assert tables.outbound is not None
     said = tables.outbound(envelope, recipient, hop)
     assert str(said.reverse_path) == "new@else.test"
+
+
+def test_what_was_found_before_the_loop_began_grows_old_on_it() -> None:
+    names = Fixed({"new.test": "1"})
+    map = Map("names", "fake", names, str)
+    found = domain_maps.MappedDomains([(LocalDomain("all"), (map,))], [])
+    assert found.is_local("new.test") and found.find("new.test") is not None
+    names.values.clear()
+    assert found.is_local("new.test")
+
+    async def on_the_loop() -> bool:
+        return found.is_local("new.test")
+
+    assert not asyncio.run(on_the_loop())
