@@ -147,6 +147,38 @@ async def test_kept_connections_that_broke_are_replaced(server: Server, tmp_path
     maps.close()
 
 
+async def test_a_prepared_query_survives_what_a_pool_or_a_new_table_does(server: Server, tmp_path: Path) -> None:
+    """What a pool between does: the prepared statement is missing, or is there already, because this query comes by
+    another connection to the server. And a table of other columns."""
+    if not isinstance(server, Postgres):
+        pytest.skip("only queries to PostgreSQL are prepared")
+    server.sql("CREATE TABLE other (address text, goto varchar(20)); INSERT INTO other VALUES ('a', '1')")
+    query = "SELECT goto FROM other WHERE address = '%s'"
+
+    def kept(maps: Maps) -> Any:
+        return maps["it"].source._driver.connections._free[0]  # type: ignore[attr-defined]
+
+    for spoil in ("DEALLOCATE ALL", "ALTER TABLE other ALTER COLUMN goto TYPE text"):
+        maps = made(options(server, query, tmp_path))
+        assert await ask(maps["it"], "a") == "1"
+        name = kept(maps).prepared.get_name()
+        await kept(maps).connection.execute(spoil)
+        assert await ask(maps["it"], "a") == "1", spoil
+        assert await ask(maps["it"], "b") is None
+        assert (kept(maps).prepared is None) == (spoil == "DEALLOCATE ALL"), spoil
+        maps.close()
+    maps = made(options(server, query, tmp_path))
+    assert await ask(maps["it"], "a") == "1"
+    kept(maps).prepared = None  # so that it is prepared a second time: it is there already
+    assert await ask(maps["it"], "a") == "1"
+    assert await ask(maps["it"], "b") is None and kept(maps).prepared is None
+    maps.close()
+    maps = made(options(server, query.replace("goto", "goto || 'x'"), tmp_path))
+    assert await ask(maps["it"], "a") == "1x"
+    assert kept(maps).prepared.get_name() not in ("", name)
+    maps.close()
+
+
 def test_a_node_with_aliases_and_recipients_in_a_database(server: Server, place: Path) -> None:
     folder = place / f"node-{type(server).__name__}"
     folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,6 +31,10 @@ _MARK: Final = re.compile("\0([0-9]+)\0")
 # Of MySQL and MariaDB: too many connections, no such user or database, shutdown and the like; those of the client.
 _AWAY: Final = frozenset((1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1129, 1130, 1135, 1203, 1226, 1927, 3159))
 _CLIENT_ERRORS: Final = 2000
+# Of PostgreSQL: the columns of a table are others than when the statement was prepared; there is no such prepared
+# statement; there is one already.
+_TABLE_CHANGED: Final = "0A000"
+_NOT_PREPARED: Final = frozenset((_TABLE_CHANGED, "26000", "42P05"))
 
 
 Rows = Sequence[Sequence[Any]]
@@ -70,26 +75,63 @@ class SqlDriver:
         self.connections.close()
 
 
+class PostgresConnection:
+    """A connection, and its query once that is prepared."""
+
+    __slots__ = ("connection", "prepared")
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.prepared: Any = None
+
+
 class PostgresBackend:
-    """PostgreSQL. No statement is kept prepared, so that a pool such as PgBouncer may stand between."""
+    """PostgreSQL. Each connection prepares the query once.
+
+    A pool such as PgBouncer may stand between, which gives a connection to another server process for each query. There
+    the prepared statement may be missing, or there already. Its name is a hash of the query, so that a statement of
+    this name is always this query, whoever prepared it. If it is missing or there already, the query is sent as it is,
+    and from then on nothing is prepared.
+    """
 
     def __init__(self, asyncpg: Any, url: str, password: str) -> None:
         self._asyncpg = asyncpg
         self._url = url
         self._password = password
+        self._prepares = True
 
-    async def connect(self) -> Any:
+    async def connect(self) -> PostgresConnection:
         more = {"password": self._password} if self._password else {}
-        return await self._asyncpg.connect(
+        made = await self._asyncpg.connect(
             self._url, statement_cache_size=0, server_settings={"application_name": "postroad"}, **more
         )
+        return PostgresConnection(made)
 
-    async def query(self, connection: Any, query: SqlStatement, arguments: tuple[str, ...]) -> Rows:
-        rows = await connection.fetch(query.text, *arguments)
-        return [tuple(row) for row in rows]
+    async def query(self, connection: PostgresConnection, query: SqlStatement, arguments: tuple[str, ...]) -> Rows:
+        rows = await self._prepared(connection, query, arguments) if self._prepares else None
+        if rows is None:
+            rows = await connection.connection.fetch(query.text, *arguments)
+        return rows
 
-    def abort(self, connection: Any) -> None:
-        connection.terminate()
+    async def _prepared(
+        self, connection: PostgresConnection, query: SqlStatement, arguments: tuple[str, ...]
+    ) -> Rows | None:
+        """None if it must be asked without."""
+        try:
+            if connection.prepared is None:
+                name = f"postroad_{sha256(query.text.encode()).hexdigest()[:32]}"
+                connection.prepared = await connection.connection.prepare(query.text, name=name)
+            rows: Rows = await connection.prepared.fetch(*arguments)
+        except self._asyncpg.PostgresError as error:
+            if error.sqlstate not in _NOT_PREPARED:
+                raise
+            connection.prepared = None
+            self._prepares = error.sqlstate == _TABLE_CHANGED
+            return None
+        return rows
+
+    def abort(self, connection: PostgresConnection) -> None:
+        connection.connection.terminate()
 
     def is_away(self, error: Exception) -> bool:
         # Classes 08 (connection), 53 (resources), 57 (operator intervention), 28 (log-in), 3D (no such database), 25.
