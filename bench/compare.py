@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class Mode:
     recipient: str = "recipient@sink.test"
     numbered: bool = False
     """A number of its own before each recipient's name."""
+    mix: tuple[tuple[str, bool], ...] = ()
+    """If there are any: these recipients, each with its `numbered`, by as many clients at once, instead."""
 
     def count(self, server: str, quick: bool) -> int:
         counts = self.quick if quick else self.messages
@@ -99,20 +102,30 @@ class Results:
     handshakes: handshakes.Handshakes | None = None
 
 
+def run_sources(commands: Sequence[Sequence[str]]) -> float:
+    """Runs them at once; the seconds until the last one ended."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return max(pool.map(run_source, commands))
+
+
 def measure(
     server: Server, mode: Mode, number: int, counter: Counter | Sink, *, quick: bool, watch: bool = False
 ) -> Turn:
     """One turn: sends, and waits until the next hop has all."""
-    messages = mode.count(server.name, quick)
+    parts = mode.mix or ((mode.recipient, mode.numbered),)
+    messages = mode.count(server.name, quick) // len(parts) * len(parts)
     expected = _have(counter) + messages * (mode.recipients if isinstance(counter, Counter) else 1)
-    command = source_command(
-        server.port, messages=messages, sessions=mode.sessions, size=mode.size, recipients=mode.recipients,
-        keep=mode.keep, recipient=mode.recipient, options=["-N"] if mode.numbered else (),
-    )
+    commands = [
+        source_command(
+            server.port, messages=messages // len(parts), sessions=mode.sessions // len(parts), size=mode.size,
+            recipients=mode.recipients, keep=mode.keep, recipient=recipient, options=["-N"] if numbered else (),
+        )
+        for recipient, numbered in parts
+    ]
     cpu_before = cpu_s(server.pid)
     started = time.monotonic()
     with MemoryWatch(server.pid) if watch else contextlib.nullcontext() as memory:
-        accepted_s = run_source(command)
+        accepted_s = run_sources(commands)
         ended = counter.wait_recipients(expected) if isinstance(counter, Counter) else counter.wait(expected)
     relayed_s = ended - started
     units = messages * mode.per_message

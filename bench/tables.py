@@ -3,12 +3,16 @@
     python -m bench.tables [--rounds N] [--quick]
 
 Three servers relay 4 KB messages over kept connections (50 sessions), in turns: Postroad without tables, the same
-build with them, and Postfix with the same tables (`hash`). Each message is to another recipient: a domain that the
-table of domains has, an alias of the file, and the way of its target by the transport map. The nodes without and with
-tables must be within a few percent of each other.
+build with them, and Postfix with the same tables (`hash`). What the mail is:
 
-Then a node whose aliases are in PostgreSQL, with 5 ms for each answer, beside the one without tables: each recipient is
-asked for once, so that no answer is there before.
+- `plain`: to recipients elsewhere, each another one, on the node without tables.
+- `vain`: the same mail on the servers with tables, which are asked and have nothing for it.
+- `mix`: ten clients at once. One in five messages goes through an alias; half of the mail of each kind goes to one
+  popular recipient, the other half each to another one.
+- `tables`: each message goes through another alias, to another domain by the transport map.
+
+Then a node whose aliases are in PostgreSQL, with 5 ms for each answer (`sql`, mail as `tables`; `sqlmix`, mail as
+`mix`). No alias that is numbered comes twice in all rounds, so that no answer is there before.
 """
 
 from __future__ import annotations
@@ -33,18 +37,32 @@ from tests.peers.harness.smtptools import Sink
 from bench.compare import Mode, Server, Turn, measure, running, warm
 from bench.servers import PostfixServer, PostroadServer
 
-ENTRIES: Final = 100_000
-_COUNTS: Final = {"*": 12_000, "postfix": 2_500}
+_COUNTS: Final = {"*": 10_000, "postfix": 2_500}
 _QUICK: Final = {"*": 5_000, "postfix": 1_000}
-PLAIN: Final = Mode("plain", "4 KB, kept, no tables", "messages/s", 50, _COUNTS, _QUICK, keep=True, numbered=True)
-TABLES: Final = Mode(
-    "tables", "4 KB, kept, with tables", "messages/s", 50, _COUNTS, _QUICK, keep=True, recipient="user@shop7.test",
-    numbered=True,
-)
-SQL: Final = Mode(
-    "sql", "4 KB, kept, aliases in PostgreSQL", "messages/s", 50, _COUNTS, _QUICK, keep=True,
-    recipient="user@shop7.test", numbered=True,
-)
+ROUNDS_MAX: Final = 7
+# Aliases of a domain. Each round, and what warms up, has a domain of its own for each of the two modes.
+_OF: Final = {"shop": 11_000, "mix": 1_500}
+ELSEWHERE: Final = "user@sink.test"
+
+
+def _mode(name: str, what: str, **more: Any) -> Mode:
+    return Mode(name, f"4 KB, kept, {what}", "messages/s", 50, _COUNTS, _QUICK, keep=True, numbered=True, **more)
+
+
+def modes(number: int) -> dict[str, Mode]:
+    """What is sent in a round."""
+    alias = f"user@shop{number}.test"
+    aliases = (f"user@mix{number}.test", True), (f"1user@mix{number}.test", False)
+    mix = (*aliases, *((ELSEWHERE, each < 4) for each in range(8)))
+    found = (
+        _mode("plain", "no tables", recipient=ELSEWHERE),
+        _mode("vain", "tables asked in vain", recipient=ELSEWHERE),
+        _mode("mix", "one in five through an alias", mix=mix),
+        _mode("tables", "all through aliases", recipient=alias),
+        _mode("sql", "all through aliases in PostgreSQL", recipient=alias),
+        _mode("sqlmix", "one in five through an alias in PostgreSQL", mix=mix),
+    )
+    return {mode.name: mode for mode in found}
 
 
 class TablesNode(Node):
@@ -72,9 +90,12 @@ class TablesNode(Node):
 def write_tables(folder: Path, next_port: int) -> None:
     """The tables of both servers: text for Postroad and postmap, a database for Postroad's domains."""
     folder.mkdir()
-    aliases = (f"{number}user@shop7.test  {number}box@hosted{number % 50}.test\n" for number in range(ENTRIES))
+    aliases = (
+        f"{number}user@{name}{each}.test  {number}box@hosted{number % 50}.test\n"
+        for name, count in _OF.items() for each in range(ROUNDS_MAX + 1) for number in range(count)
+    )
     (folder / "virtual").write_text("".join(aliases))
-    names = [f"shop{number}.test" for number in range(1_000)]
+    names = [f"{name}{each}.test" for name in _OF for each in range(500)]
     (folder / "domains").write_text("".join(f"{name}  x\n" for name in names))
     ways = "".join(f"hosted{number}.test  smtp:[127.0.0.1]:{next_port}\n" for number in range(50))
     (folder / "transport").write_text(ways)
@@ -97,28 +118,43 @@ def fill(database: Postgres) -> str:
     """The same aliases in PostgreSQL; the query, whose answer takes 5 ms."""
     database.sql(
         "CREATE TABLE alias (address text PRIMARY KEY, goto text);"
-        "INSERT INTO alias SELECT n || 'user@shop7.test', n || 'box@hosted' || (n % 50) || '.test' "
-        f"FROM generate_series(0, {ENTRIES - 1}) n; ANALYZE alias;"
+        + "".join(
+            f"INSERT INTO alias SELECT n || 'user@{name}' || each || '.test', n || 'box@hosted' || (n % 50) || '.test' "
+            f"FROM generate_series(0, {count - 1}) n, generate_series(0, {ROUNDS_MAX}) each;"
+            for name, count in _OF.items()
+        )
+        + "ANALYZE alias;"
     )
     return "SELECT goto FROM alias, pg_sleep(0.005) WHERE address = '%s'"
 
 
-def rounds(servers: Sequence[tuple[Server, Mode]], sink: Sink, count: int, *, quick: bool) -> list[Turn]:
-    """All servers in turns; who begins changes."""
+def rounds(servers: Sequence[tuple[Server, str]], sink: Sink, count: int, *, quick: bool) -> list[Turn]:
+    """All servers with their modes in turns; who begins changes."""
     turns = []
-    for server, mode in servers:
-        measure(server, warm(mode, server.name), 0, sink, quick=quick)
+    for server, name in servers:
+        measure(server, warm(modes(0)[name], server.name), 0, sink, quick=quick)
     for number in range(1, count + 1):
-        for server, mode in servers[:: 1 if number % 2 else -1]:
-            turn = measure(server, mode, number, sink, quick=quick)
+        for server, name in servers[:: 1 if number % 2 else -1]:
+            turn = measure(server, modes(number)[name], number, sink, quick=quick)
             figures = f"{turn.rate:>9.1f}/s {turn.cpu_us:>8.1f} µs CPU each"
-            print(f"  round {number}  {mode.name:<7}{server.name:<9}{figures}", flush=True)
+            print(f"  round {number}  {name:<7}{server.name:<9}{figures}", flush=True)
             turns.append(turn)
     return turns
 
 
-def median(turns: Sequence[Turn], server: str, mode: str) -> float:
-    return statistics.median(turn.rate for turn in turns if (turn.server, turn.mode) == (server, mode))
+def tell(turns: Sequence[Turn]) -> None:
+    """The medians of each server and mode, and what they are beside `plain`."""
+    of: dict[tuple[str, str], list[Turn]] = {(turn.server, turn.mode): [] for turn in turns}
+    for turn in turns:
+        of[turn.server, turn.mode].append(turn)
+    figures = {
+        key: (statistics.median(each.rate for each in found), statistics.median(each.cpu_us for each in found))
+        for key, found in of.items()
+    }
+    rate, cpu_us = figures["postroad", "plain"]
+    for (server, mode), (its_rate, its_cpu_us) in figures.items():
+        beside = f"{its_rate / rate:>6.2f} of the rate of plain, {its_cpu_us / cpu_us:>5.2f} times its CPU time"
+        print(f"{mode:<8}{server:<9}{its_rate:>9.0f}/s{its_cpu_us:>9.0f} µs{beside}", flush=True)
 
 
 def compare(base: Path, count: int, *, quick: bool) -> None:
@@ -133,25 +169,20 @@ def compare(base: Path, count: int, *, quick: bool) -> None:
             "virtual_alias_maps": f"hash:{folder}/virtual", "virtual_alias_domains": f"hash:{folder}/domains",
             "transport_maps": f"hash:{folder}/transport",
         })))
-        turns = rounds([(plain, PLAIN), (tables, TABLES), (postfix, TABLES)], sink, count, quick=quick)
-        rate, without = median(turns, "postroad", "tables"), median(turns, "postroad", "plain")
-        other = median(turns, "postfix", "tables")
-        print(f"tables: {rate:.0f}/s, without {without:.0f}/s, Postfix with the same tables {other:.0f}/s")
-        print(f"ratio to the same build without tables: {rate / without:.2f}; to Postfix: {rate / other:.1f}")
+        kinds = ("vain", "mix", "tables")
+        servers = [(plain, "plain"), *((tables, kind) for kind in kinds), *((postfix, kind) for kind in kinds[1:])]
+        tell(rounds(servers, sink, count, quick=quick))
         database = stack.enter_context(Postgres(base / "postgres"))
         (base / "password").write_text("secret\n")
         sql = {"kind": "postgresql", "url": database.url, "password_file": str(base / "password"),
                "query": fill(database)}
         node = stack.enter_context(running(TablesNode("postroad", base / "sql", sink.port, folder, sql)))
-        turns = rounds([(plain, PLAIN), (node, SQL)], sink, count, quick=quick)
-        rate, without = median(turns, "postroad", "sql"), median(turns, "postroad", "plain")
-        print(f"aliases in PostgreSQL, 5 ms each: {rate:.0f}/s, without tables {without:.0f}/s, "
-              f"ratio {rate / without:.2f}")
+        tell(rounds([(plain, "plain"), (node, "sqlmix"), (node, "sql")], sink, count, quick=quick))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, ROUNDS_MAX + 1))
     parser.add_argument("--quick", action="store_true", help="few messages: a look, not a result")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the queues stand: a real disk")
     asked = parser.parse_args()
