@@ -20,7 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from postroad.check.policy import HeaderFrom
-from postroad.config import exposure, map_values, overlaps
+from postroad.config import exposure, map_values, nobody, overlaps
 from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
@@ -285,8 +285,8 @@ def _space(settings: Settings, now_s: float) -> Iterator[Finding]:
 
 
 def _listeners(settings: Settings, now_s: float) -> Iterator[Finding]:
-    if not settings.listener:
-        text = "There is no listener: the node delivers the mail in its queue, but accepts no new mail"
+    if not settings.listener and settings.sendmail.folder is None:  # with the folder, it is a host that only sends
+        text = "There is no listener: the node accepts mail only from `sendmail` and `postroad submit` on this machine"
         yield Finding((("listener",),), text, "Add a [[listener]]; `postroad config example` shows one")
 
 
@@ -489,4 +489,5 @@ _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
     _maps, _space, _listeners, _extensions, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
     _lmtp_without_proof, _ghosts, _lost_reports, overlaps.find, map_values.find,
+    nobody.find,
 )  # fmt: skip

@@ -291,7 +291,7 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
         return
     reader = IncludingTargets(outlet_options(settings))
     source = alias_sources(settings)[""]
-    read = alias_file.parse(text, str(path), _homes(settings), alias_limits(settings), reader, source)
+    read = alias_file.parse(text, str(path), homes(settings), alias_limits(settings), reader, source)
     for problem in read if isinstance(read, tuple) else ():
         yield _within(("aliases",), path, problem)
 
@@ -300,7 +300,7 @@ def _aliases(settings: Settings) -> Iterator[Finding]:
 _NOT_ASKED: Final = Map("", "static", StaticSource(""), lambda text: None)
 
 
-def _homes(settings: Settings) -> alias_file.Homes | None:
+def homes(settings: Settings) -> alias_file.Homes | None:
     """Our own mailboxes; None if their files cannot be read, which is a finding of its own."""
     routing = routing_options(settings)
     recipients = Recipients(mailboxes_of(routing, lambda names: (_NOT_ASKED,) * len(names)))

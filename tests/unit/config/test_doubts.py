@@ -112,7 +112,7 @@ def test_a_dovecot_that_is_not_there(tmp_path: Path) -> None:
     ("recipients", "warned"), [('"all"', True), ('["*"]', True), ('["all", "bob"]', False), ('"any"', False)]
 )
 def test_a_word_that_means_one_mailbox(tmp_path: Path, recipients: str, warned: bool) -> None:
-    lines = told(tmp_path, RIGHT.replace('"any"', recipients))
+    lines = told(tmp_path, RIGHT.replace('"any"', recipients).replace("ada@example.org", "ada@example.net"))
     assert [line.partition(":")[0] for line in lines] == ["domain[1].recipients"] * warned
 
 
@@ -167,7 +167,9 @@ RELAY = '[[listener]]\nname = "relay"\nport = 2526\nrole = "relay"\n'
 
 def test_a_node_without_a_listener_accepts_no_mail(tmp_path: Path) -> None:
     (line,) = told(tmp_path, RIGHT.replace('[[listener]]\nname = "mx"\n', ""))
-    assert line.startswith("listener: There is no listener: the node delivers the mail in its queue")
+    assert line.startswith("listener: There is no listener: the node accepts mail only from `sendmail`")
+    only_sends = RIGHT.replace('[[listener]]\nname = "mx"\n', f'[sendmail]\nfolder = "{tmp_path}/drop"\n')
+    assert told(tmp_path, only_sends) == []
 
 
 @pytest.mark.parametrize(
@@ -459,3 +461,24 @@ def test_of_many_wrong_values_some_are_told(tmp_path: Path) -> None:
     entries = ", ".join(f'"{number}.example dovecot:"' for number in range(30))
     text = f'{RIGHT}[routing]\ntransport_maps = ["t"]\n[[map]]\nname = "t"\nkind = "inline"\nentries = [{entries}]\n'
     assert len(told(tmp_path, text)) == map_values.FOUND_MAX
+
+
+@pytest.mark.parametrize(
+    ("postmaster", "copy", "said"),
+    [
+        ("ada@example.org", "ada+log@example.org", []),
+        ("chief@example.org", "list@example.org", []),
+        ("x@far.example", "y@far.example", []),
+        ("eve@example.org", "archive@example.org", ["postmaster", "rewrite.always_bcc[1]"]),
+    ],
+)
+def test_a_mailbox_that_a_setting_names_and_that_is_not_there(
+    tmp_path: Path, postmaster: str, copy: str, said: list[str]
+) -> None:
+    (tmp_path / "aliases").write_text("chief: ada\nlist@example.org: ada, y@far.example\n")
+    text = RIGHT.replace('"any"', '["ada"]').replace("ada@example.org", postmaster)
+    found = told(tmp_path, f'aliases = "aliases"\n{text}[rewrite]\nalways_bcc = "{copy}"\n')
+    assert [line.partition(": ")[0] for line in found] == said
+    assert all("There is no mailbox and no alias" in line for line in found)
+    by_map = f'alias_maps = ["m"]\n{text}[rewrite]\nalways_bcc = "{copy}"\n[[map]]\nname = "m"\nkind = "inline"\n'
+    assert told(tmp_path, by_map + 'entries = ["z@example.org ada"]\n') == []
