@@ -21,13 +21,16 @@ from postroad.deliver.porter import (
     PorterOutlets,
     PorterTable,
     answer_of,
+    forward_answer,
     letter_of,
     read_answer,
+    read_forward,
     read_request,
     user_of,
 )
 from postroad.mail.message import header_end
 from postroad.mail.route import Transport
+from postroad.world.forward_file import SIZE_MAX
 from tests.fuzz import choices
 
 TABLE = PorterTable(
@@ -35,10 +38,15 @@ TABLE = PorterTable(
     {
         "dir.example": PorterDomain(Transport.MAILDIR, "{local_part}", path="/home/{local_part}/Maildir"),
         "file.example": PorterDomain(Transport.MBOX, "{local_part}", "mail", path="/var/mail/{local_part}"),
+        "home.example": PorterDomain(Transport.MAILDIR, "{local_part}", path="{home}/Maildir", forwards=True),
         "prog.example": PorterDomain(Transport.PROGRAM, "vmail", command=("/bin/x", "{recipient}", "--", "{sender}")),
     },
     PorterOptions(), MaildirOptions(), MboxOptions(), ProgramOptions(),
-    {"aliases": PorterOutlets("nobody", (Transport.PROGRAM, Transport.MBOX))},
+    {
+        "aliases": PorterOutlets("nobody", (Transport.PROGRAM, Transport.MBOX)),
+        "forward:home.example": PorterOutlets("{local_part}", (Transport.PROGRAM, Transport.MBOX), forwards=True),
+    },
+    (Transport.PROGRAM, Transport.MBOX),
 )
 _USER = re.compile(r"[a-z_][a-z0-9_.-]*")
 
@@ -47,6 +55,8 @@ def check(data: bytes, *, hasty: bool = False) -> None:
     """All of it is quick, so that there is nothing to leave out in haste."""
     wire = choices.read(data).wire[:FRAME_MAX]
     _request(wire)
+    file = read_forward(wire)
+    assert read_forward(forward_answer(file)) == file and len(file.text or "") <= SIZE_MAX
     result = read_answer(wire)
     assert result.status[0] in "245" and len(result.text) <= 2048
     assert read_answer(answer_of(result)) == result
@@ -60,8 +70,12 @@ def _request(wire: bytes) -> None:
     request, domain = found
     if request.outlet is None:
         assert TABLE.domains[request.domain] is domain
+        assert not request.reads or domain.forwards
     else:
-        assert (request.domain, domain.user) == ("aliases", "nobody") and domain.transport is not Transport.MAILDIR
+        assert not request.reads and domain.transport is not Transport.MAILDIR
+        assert (request.domain, domain.user, domain.forwards) in (
+            ("aliases", "nobody", False), ("forward:home.example", "{local_part}", True)
+        )
         assert "\0" not in "".join((domain.path, *domain.command)) and domain.owner_of == ""
         named = domain.command[0] if domain.transport is Transport.PROGRAM else domain.path
         assert named.startswith("/") and ".." not in named.split("/")

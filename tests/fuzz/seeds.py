@@ -68,6 +68,9 @@ def _requests() -> dict[str, bytes]:
         PorterOutlet(Transport.SMTP, "/x\0"),
     )):
         made[f"outlet-{number}"] = replace(plain, domain="aliases", outlet=outlet)
+        made[f"forward-{number}"] = replace(plain, domain="forward:home.example", outlet=outlet)
+    made["reads"] = replace(plain, domain="home.example", reads=True)
+    made["reads_elsewhere"] = replace(plain, reads=True)
     odd = ("", "..", "../x", "root", "a b", "Ada+x", "ada.lock", "a@b", "$x")
     for number, (domain, name) in enumerate(product(("dir.example", "file.example", "prog.example"), odd)):
         made[f"{domain}-{number}"] = replace(plain, domain=domain, local_part=name)

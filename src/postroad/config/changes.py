@@ -64,7 +64,9 @@ def _tables(values: dict[str, Any]) -> dict[str, str]:
 _TABLE: Final = re.compile(r"(.*?\[\d+\])\.")
 
 
-_OTHER_USERS: Final = re.compile(r"other_users\.|alias_targets\.(user|as_owner)\Z|domain\[\d+\]\.user(_group)?\Z")
+_OTHER_USERS: Final = re.compile(
+    r"other_users\.|alias_targets\.(user|as_owner)\Z|domain\[\d+\]\.(user(_group)?|forward_files)\Z"
+)
 
 
 def needs_restart(key: str) -> bool:

@@ -53,6 +53,7 @@ from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
 from postroad.route.batv import BatvOptions
 from postroad.route.domains import DomainTable, OwnNames
+from postroad.route.forwards import BY
 from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.outlets import ALIASES, OutletOptions, Place, TargetSource, source_of
@@ -422,7 +423,8 @@ def porter_table(settings: Settings) -> PorterTable | None:
     """What the process that delivers as other users knows; None if no domain has a user."""
     domains = {
         local.name: PorterDomain(
-            local.deliver, local.user, local.user_group, local.path, local.command, rules_of(local)
+            local.deliver, local.user, local.user_group, local.path, local.command, rules_of(local),
+            forwards=local.forward_files,
         )
         for local in _all_local(routing_options(settings))
         if local.user
@@ -433,7 +435,7 @@ def porter_table(settings: Settings) -> PorterTable | None:
     deliver = deliver_options(settings)
     return PorterTable(
         settings.hostname, domains, _into(PorterOptions, settings.other_users), deliver.maildir, deliver.mbox,
-        deliver.program, outlets,
+        deliver.program, outlets, _forward_kinds(outlet_options(settings)),
     )
 
 
@@ -442,14 +444,26 @@ def _all_local(routing: RoutingOptions) -> tuple[route.LocalDomain, ...]:
 def _porter_outlets(settings: Settings) -> dict[str, PorterOutlets]:
     """As whom programs and files of aliases are used, by the name of their source."""
     options = outlet_options(settings)
+    in_forwards = _forward_kinds(options)
+    of_users = {
+        f"{BY}{local.name}": PorterOutlets(local.user, in_forwards, forwards=True)
+        for local in _all_local(routing_options(settings))
+        if local.forward_files and in_forwards
+    }
     if not options.user:
-        return {}
-    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if options.programs else ()
-    kinds += (Transport.MBOX, Transport.MAILDIR) if options.files else ()
-    found = {ALIASES.by: PorterOutlets(options.user, kinds)}  # also of mail that was stored under older settings
+        return of_users
+    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if {*options.programs} - {"forwards"} else ()
+    kinds += (Transport.MBOX, Transport.MAILDIR) if {*options.files} - {"forwards"} else ()
+    found = of_users | {ALIASES.by: PorterOutlets(options.user, kinds)}  # also of mail stored under older settings
     for source in alias_sources(settings).values():
         found[source.by] = PorterOutlets(source.user, kinds, source.by.partition(":")[2])
     return found
+
+
+def _forward_kinds(options: OutletOptions) -> tuple[Transport, ...]:
+    """What the .forward files of users may name, other than mailboxes."""
+    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if "forwards" in options.programs else ()
+    return kinds + ((Transport.MBOX, Transport.MAILDIR) if "forwards" in options.files else ())
 
 
 def client_tls_options(settings: Settings) -> ClientTlsOptions:

@@ -105,6 +105,7 @@ class LocalDomainSection(Section):
     together: bool = of(route.LocalDomain.together)
     user: str = of(route.LocalDomain.user, example='"{local_part}"')
     user_group: str = of(route.LocalDomain.user_group, example='"mail"')
+    forward_files: bool = of(route.LocalDomain.forward_files, source="Postfix, forward_path")
     quota_size: Octets = of(route.LocalDomain.quota_size, example='"2G"')
     quota_messages: int = of(route.LocalDomain.quota_messages, unit="messages")
     quota_file: File | None = of(route.LocalDomain.quota_file, default=None, example='"quotas"')

@@ -40,6 +40,7 @@ from postroad.mail.route import MailboxRules, Quota, Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
+from postroad.world.forward_file import SIZE_MAX, ForwardFile
 from postroad.world.identity import owner
 from postroad.world.programs import Programs
 
@@ -55,7 +56,8 @@ _Text = Annotated[str, Meta(max_length=1024)]
 
 
 class PorterDomain(msgspec.Struct, frozen=True):
-    """How the mail of a domain is delivered: as a domain of the settings says it."""
+    """How the mail of a domain is delivered: as a domain of the settings says it. `forwards`: its users may have a file
+    ``.forward``; of a program or file: it must stand there."""
 
     transport: Transport
     user: str
@@ -64,19 +66,22 @@ class PorterDomain(msgspec.Struct, frozen=True):
     command: tuple[str, ...] = ()
     rules: MailboxRules = MailboxRules()
     owner_of: str = ""
+    forwards: bool = False
 
 
 class PorterOutlets(msgspec.Struct, frozen=True):
     """As whom programs and files that aliases name are used, and which kinds of them. `owner_of`: a file whose owner it
-    is instead, if his number is not below `uid_min`; "" for none."""
+    is instead, if his number is not below `uid_min`; "" for none. `forwards`: they stand in files ``.forward``."""
 
     user: str
     kinds: tuple[Transport, ...]
     owner_of: str = ""
+    forwards: bool = False
 
 
 class PorterTable(msgspec.Struct, frozen=True):
-    """All that the porter knows of the settings. `host`: for the names of files."""
+    """All that the porter knows of the settings. `host`: for the names of files. `forward_kinds`: which targets other
+    than mailboxes the files ``.forward`` may name."""
 
     host: str
     domains: dict[str, PorterDomain]
@@ -85,6 +90,7 @@ class PorterTable(msgspec.Struct, frozen=True):
     mbox: MboxOptions
     program: ProgramOptions
     outlets: dict[str, PorterOutlets] = {}
+    forward_kinds: tuple[Transport, ...] = ()
 
 
 class PorterOutlet(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -100,7 +106,7 @@ class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     reverse-path as local-part and domain, None for the null one. `mark`: against loops, or "". `prefix`: fields that
     stand in front of the content, which has `size` octets. `quota`: of the mailbox. `outlet`: a program or file that an
     alias names; then `domain` is one of `PorterTable.outlets`. `given`: the recipient as the client named it, if
-    that is another one."""
+    that is another one. `reads`: nothing is delivered; the file ``.forward`` of the user is wanted."""
 
     domain: Annotated[str, Meta(max_length=255)]
     local_part: Annotated[str, Meta(max_length=512)]
@@ -115,6 +121,7 @@ class PorterRequest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     quota: Quota = Quota()
     outlet: PorterOutlet | None = None
     given: tuple[_Text, _Text] | None = None
+    reads: bool = False
 
     @property
     def address(self) -> Address:
@@ -166,6 +173,8 @@ def read_request(octets: bytes, table: PorterTable) -> tuple[PorterRequest, Port
         return "an address holds what cannot be printed"
     if request.mark and not _MARK.fullmatch(request.mark):
         return "the mark is none"
+    if request.reads and (request.outlet is not None or not domain.forwards):
+        return "the files of its users are not read: restart the node if that has changed"
     return request, domain
 
 
@@ -183,7 +192,8 @@ def _of_outlet(request: PorterRequest, table: PorterTable) -> PorterDomain | str
     if len(parts) < 2 or parts[0] or ".." in parts or "{" in outlet.path:
         return "a target has no whole path"
     return PorterDomain(
-        outlet.transport, known.user, path=outlet.path, command=outlet.command, owner_of=known.owner_of
+        outlet.transport, known.user, path=outlet.path, command=outlet.command, owner_of=known.owner_of,
+        forwards=known.forwards,
     )
 
 
@@ -242,6 +252,29 @@ def _read(request: PorterRequest, content: int) -> Iterator[bytes]:
             raise OSError(errno.EIO, f"the content is shorter than its {request.size} octets")
         at += len(piece)
         yield piece
+
+
+class PorterForward(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the file ``.forward`` says (`world.forward_file.ForwardFile`)."""
+
+    text: Annotated[str, Meta(max_length=SIZE_MAX)] | None = None
+    fault: Annotated[str, Meta(max_length=2048)] = ""
+    not_now: Annotated[str, Meta(max_length=2048)] = ""
+
+
+def forward_answer(found: ForwardFile) -> bytes:
+    return msgspec.msgpack.encode(PorterForward(found.text, found.fault[:2048], found.not_now[:2048]))
+
+
+def read_forward(octets: bytes) -> ForwardFile:
+    """An answer to a request that reads."""
+    if not octets:
+        return ForwardFile(not_now="the process that reads it ended without an answer")
+    try:
+        found = msgspec.msgpack.decode(octets, type=PorterForward)
+    except (msgspec.DecodeError, ValueError):
+        return ForwardFile(not_now="the process that reads it gave no answer that can be read")
+    return ForwardFile(found.text, found.fault, found.not_now)
 
 
 def _no_mailbox(why: str) -> Result:

@@ -37,20 +37,26 @@ from postroad.deliver.porter import (
     PorterTable,
     answer_of,
     deliver,
+    forward_answer,
     read_request,
     user_of,
 )
 from postroad.mail.attempt import Outcome, Reach
-from postroad.mail.route import Transport
+from postroad.mail.extension import extension_of
+from postroad.mail.route import Destination, Transport
 from postroad.protocol.sending import Result
+from postroad.route.forwards import source_of, stands_in
+from postroad.route.outlets import OutletOptions, Place
 from postroad.world.files import Posix
-from postroad.world.identity import account, become
+from postroad.world.forward_file import ForwardFile, read
+from postroad.world.identity import UserAccount, account, become, find_user
 from postroad.world.problem import Problem
 from postroad.world.programs import ProgramResult, Programs, SystemPrograms
 
 _TABLE_MAX: Final = 67_108_864  # octets of the table
 _DESCRIPTORS: Final = 2  # of a request: for the answer, of the content
 _FILE_S: Final = 300  # how long a child may take to write into a mailbox, and what a program gets beyond its own time
+_READ_S: Final = 60  # how long a child may take to read a file of a user
 _PR_SET_DUMPABLE: Final = 4
 
 
@@ -135,9 +141,13 @@ def _complain(text: str) -> int:
 
 
 def _send(answer: int, result: Result) -> None:
+    _tell(answer, answer_of(result))
+
+
+def _tell(answer: int, octets: bytes) -> None:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(answer)) as sock:
         sock.settimeout(0)
-        sock.send(answer_of(result))
+        sock.send(octets)
 
 
 def _child(request: PorterRequest, domain: PorterDomain, table: PorterTable, answer: int, content: int) -> None:
@@ -145,12 +155,51 @@ def _child(request: PorterRequest, domain: PorterDomain, table: PorterTable, ans
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     runs = domain.transport is Transport.PROGRAM
-    signal.alarm(_FILE_S + int(table.program.time_s if runs else table.mbox.lock_s))
+    signal.alarm(_READ_S if request.reads else _FILE_S + int(table.program.time_s if runs else table.mbox.lock_s))
     try:
+        if request.reads:
+            _tell(answer, forward_answer(_forward_file(request, domain, table)))
+            return
         _send(answer, _as_user(request, domain, table, answer, content))
     except BaseException as error:
         _complain(f"{type(error).__name__}: {error}")
         _send(answer, deferred("4.3.0", f"internal error: {type(error).__name__}"))
+
+
+def _forward_file(request: PorterRequest, domain: PorterDomain, table: PorterTable) -> ForwardFile:
+    """What the file of a user says, read as this user."""
+    name = user_of(request, domain, table)
+    if name is None:
+        return ForwardFile()
+    try:
+        if find_user(name) is None:
+            return ForwardFile()
+    except OSError as error:
+        return ForwardFile(not_now=f"the user {name} cannot be looked up: {error.strerror}")
+    user = account(name, "", table.options.uid_min)
+    if isinstance(user, Problem):
+        return ForwardFile()
+    try:
+        become(user, gain_rights=False)
+    except OSError as error:
+        return ForwardFile(not_now=f"cannot read as {name}: {error.strerror or error}")
+    return read(user, extension_of(request.local_part, table.maildir.detail_delimiter))
+
+
+def _stands_there(request: PorterRequest, domain: PorterDomain, table: PorterTable, user: UserAccount) -> str:
+    """Why a program or file of a ``.forward`` is not used: the user, as whom this runs, must name it there now."""
+    found = read(user, extension_of(request.local_part, table.maildir.detail_delimiter))
+    if found.text is None:
+        return found.not_now or found.fault or "the user has no .forward file any more"
+    places: tuple[Place, ...] = ("forwards",)
+    options = OutletOptions(
+        programs=places if Transport.PROGRAM in table.forward_kinds else (),
+        files=places if Transport.MBOX in table.forward_kinds else (),
+    )
+    wanted = Destination("", domain.transport, path=domain.path, command=domain.command)
+    if stands_in(found.text, source_of("", user.name), options, wanted):
+        return ""
+    return "the .forward file of the user does not name this program or file any more"
 
 
 def _as_user(request: PorterRequest, domain: PorterDomain, table: PorterTable, answer: int, content: int) -> Result:
@@ -165,6 +214,8 @@ def _as_user(request: PorterRequest, domain: PorterDomain, table: PorterTable, a
         become(user, gain_rights=table.options.gain_rights and domain.transport is Transport.PROGRAM)
     except OSError as error:
         return deferred("4.3.5", f"cannot deliver as {name}: {error.strerror or error}")
+    if domain.forwards and request.outlet is not None and (why := _stands_there(request, domain, table, user)):
+        return deferred("4.3.0", why)
     if domain.owner_of:
         domain = msgspec.structs.replace(domain, user=name, owner_of="")
     return deliver(request, domain, table, content, user.home, _Watched(answer), Posix())

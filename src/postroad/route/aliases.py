@@ -41,6 +41,7 @@ from postroad.maps.face import Map, NoAnswer, WithKey
 from postroad.maps.steps import OWNER, KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
 from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
+from postroad.route.forwards import Forwards
 from postroad.route.includes import IncludingTargets
 from postroad.route.outlets import OutletOptions, TargetSource
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
@@ -112,7 +113,8 @@ class Aliases:
     `maps`: where aliases are looked up that the file does not name. `has_own`: it is not known yet if `hostname` is a
     local domain. `options`: where programs, files and includes may stand; `sources`: of the alias file ("") and of
     maps, by name. `extensions_kept`: which aliases put an address extension on their targets: `aliases`, `alias_maps`.
-    `catch_all_first`: whether an alias for a whole domain takes the mail of its boxes, too.
+    `catch_all_first`: whether an alias for a whole domain takes the mail of its boxes, too. `forwards`: the files
+    ``.forward`` of users, which count after aliases.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Aliases:
         sources: Mapping[str, TargetSource] = _NO_SOURCES,
         extensions_kept: tuple[str, ...] = (),
         catch_all_first: bool = False,
+        forwards: Forwards | None = None,
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -147,7 +150,9 @@ class Aliases:
         # Whether there are mailboxes that are aliases anyhow.
         self._extensions_kept = extensions_kept
         self._catch_all_first = catch_all_first
-        self._has_own = bool(has_own or self._postmaster or (hostname and is_local(hostname)))
+        self._forwards = forwards
+        own = has_own or forwards is not None or self._postmaster or (hostname and is_local(hostname))
+        self._has_own = bool(own)
         self._seen: tuple[Stamp, int] | None = None
         self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken
@@ -180,7 +185,7 @@ class Aliases:
 
     @property
     def has_maps(self) -> bool:
-        return bool(self._maps)
+        return bool(self._maps) or self._forwards is not None
 
     def names(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
@@ -319,10 +324,10 @@ class Aliases:
                 if extension and target.local_part:
                     reached = Address(f"{reached.local_part}{extension}", reached.domain)
                 # Its own name among its targets is the mailbox itself, as \name is.
-                following = (
-                    None if target.final or reached == current else self._targets(reached, exists, walk.asked)
-                )
-                if following is None:
+                following = None if target.final else self._following(reached, current, targets, exists, walk.asked)
+                if reached == current and following is not None:  # the file of the user, behind his alias
+                    todo.append((reached, following, depth + 1, owner))
+                elif following is None:
                     if self._homes is None or self._is_there(reached, walk.asked):
                         ends.setdefault(reached)
                         if owner is not None:
@@ -338,6 +343,18 @@ class Aliases:
             if walk.excess:
                 return []
         return list(ends)
+
+    def _following(
+        self, reached: Address, current: Address, targets: tuple[AliasTarget, ...], exists: Exists, asked: Asked
+    ) -> tuple[AliasTarget, ...] | None:
+        """The targets behind a target. None if it is a mailbox: also the own name of an alias, unless its user has a
+        file ``.forward``."""
+        if reached != current:
+            return self._targets(reached, exists, asked)
+        if self._forwards is None or not exists(reached):
+            return None
+        found = self._forwards.targets(reached, asked)
+        return None if found is targets else found
 
     def _owner(self, address: Address, before: Address | None, asked: Asked) -> Address | None:
         """The owner of a list, if it has one; else that of the list which led to it. An owner has none."""
@@ -376,10 +393,11 @@ class Aliases:
             return None  # at once: most targets and recipients are elsewhere
         found = self._named_here(address, asked)
         box = found is None and exists(address)
-        if found is not None or (box and not self._catch_all_first):
+        if found is not None:
             return found
         if box:
-            return self._whole(address, asked)
+            found = self._whole(address, asked) if self._catch_all_first else None
+            return found if found is not None or self._forwards is None else self._forwards.targets(address, asked)
         if self._postmaster and fold(address.local_part, "") == POSTMASTER:
             return self._postmaster
         if self._is_daemon(address):

@@ -252,6 +252,13 @@ class LocalDomain(msgspec.Struct, frozen=True):
             "docs/domains.md lists the values.",
         ),
     ] = ()
+    forward_files: Annotated[
+        bool,
+        Meta(
+            description='Whether the file `.forward` in the home of a user says where the mail of the user goes. Needs '
+            '`user = "{local_part}"`. Programs and files in it need `forwards` in `[alias_targets]`.',
+        ),
+    ] = False
     quota_at_rcpt: Annotated[
         bool,
         Meta(

@@ -28,7 +28,7 @@ _PLACEHOLDERS: Final = re.compile(r"\{(?:recipient|local_part|domain|sender)\}")
 _SHELL: Final = frozenset(";<>|&$`*?[]()\\")  # outside of quotation marks: a shell's to understand
 
 
-Place = Literal["aliases", "includes", "services"]
+Place = Literal["aliases", "includes", "services", "forwards"]
 """Where a target stands."""
 
 _Places = tuple[Place, ...]
@@ -42,7 +42,8 @@ class OutletOptions(msgspec.Struct, frozen=True):
         Meta(
             description="Where programs (`|/usr/bin/program`) may stand. `aliases`: in the alias file, and in maps of "
             "`alias_maps` that are files. `includes`: in included files. "
-            "`services`: in maps that ask a database or a service, and in patterns.",
+            "`services`: in maps that ask a database or a service, and in patterns. `forwards`: in the .forward files "
+            "of users, if the domain has `forward_files`.",
         ),
     ] = ()
     files: Annotated[
@@ -80,11 +81,13 @@ class OutletOptions(msgspec.Struct, frozen=True):
 
 
 class TargetSource(msgspec.Struct, frozen=True):
-    """Where targets come from. `by`: the name by which the porter knows it. `user`: "" for that of the node."""
+    """Where targets come from. `by`: the name by which the porter knows it. `user`: "" for that of the node. `of`: the
+    user in whose file they stand; files of several users are several destinations."""
 
     place: Place | Literal["keys"]
     by: str = "aliases"
     user: str = ""
+    of: str = ""
 
 
 NOTHING: Final = OutletOptions()
@@ -152,6 +155,8 @@ def _destination(
     kind: Transport, text: str, source: TargetSource, *, path: str = "", command: tuple[str, ...] = ()
 ) -> Destination:
     among = "" if source.by == "aliases" else f"{source.by}:"
+    if source.of:
+        among += f"{source.of}:"
     return Destination(
         f"{kind.value}:{among}{text}", kind, domain=source.by, path=path, command=command,
         rules=MailboxRules(user=source.user), outlet=text, place=source.place,
@@ -165,6 +170,8 @@ def permitted(stored: Destination, options: OutletOptions) -> Destination | str:
     if stored.place not in places and (stored.place or not places):
         lacking = f'does not have "{stored.place}"' if stored.place else "is empty"
         return f"{key} of aliases are not allowed any more: {key} under [alias_targets] {lacking}"
+    if stored.place == "forwards":
+        return stored  # the porter reads the file again
     by = stored.domain if options.as_owner else ALIASES.by
     if by == stored.domain and stored.rules.user == options.user:
         return stored

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,20 +16,26 @@ from postroad.deliver.options import MaildirOptions, MboxOptions, PorterOptions,
 from postroad.deliver.porter import (
     FRAME_MAX,
     PorterDomain,
+    PorterOutlet,
     PorterRequest,
     PorterTable,
     read_answer,
+    read_forward,
     read_request,
     user_of,
 )
 from postroad.mail.route import Transport
+from postroad.node import porter as porter_process
 from postroad.protocol.sending import Result
 from postroad.world import identity
+from postroad.world.forward_file import ForwardFile
+from postroad.world.identity import UserAccount
 from postroad.world.problem import Problem
 
 TABLE = PorterTable(
     "mx", {
         "dir.example": PorterDomain(Transport.MAILDIR, "{local_part}", path="/nowhere/{local_part}"),
+        "home.example": PorterDomain(Transport.MAILDIR, "{local_part}", path="{home}/Maildir", forwards=True),
         "set.example": PorterDomain(Transport.PROGRAM, "no-such-user-here", command=("/bin/true",)),
     },
     PorterOptions(processes_max=2), MaildirOptions(), MboxOptions(), ProgramOptions(),
@@ -66,6 +73,35 @@ def ask(sock: socket.socket, octets: bytes, content: int | None = None) -> bytes
             socket.send_fds(sock, [octets], [theirs.fileno(), handle])
         os.close(handle)
         return ours.recv(FRAME_MAX)
+
+
+def test_a_program_must_stand_in_the_file_of_the_user(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    user = UserAccount("ada", os.getuid(), (os.getgid(),), str(tmp_path))
+    table = msgspec.structs.replace(TABLE, forward_kinds=(Transport.PROGRAM,))
+    request = msgspec.structs.replace(REQUEST, local_part="ada+x", outlet=PorterOutlet(Transport.PROGRAM))
+    domain = PorterDomain(Transport.PROGRAM, "{local_part}", command=("/bin/x", "a"), forwards=True)
+    file = PorterDomain(Transport.MBOX, "{local_part}", path="/home/ada/box", forwards=True)
+    assert "no .forward file any more" in porter_process._stands_there(request, domain, table, user)
+    (tmp_path / ".forward").write_text("bob, |/bin/x a\n/home/ada/box\n")
+    assert "does not name" in porter_process._stands_there(request, domain, TABLE, user)  # no such kind
+    assert "does not name" in porter_process._stands_there(request, domain, table, user)
+    (tmp_path / ".forward").write_text("bob, |/bin/x a\n")
+    assert porter_process._stands_there(request, domain, table, user) == ""
+    assert "does not name" in porter_process._stands_there(request, file, table, user)
+    (tmp_path / ".forward").chmod(0o666)
+    assert "all users can write" in porter_process._stands_there(request, domain, table, user)
+    (tmp_path / ".forward+x").write_text("bob\n")
+    assert "does not name" in porter_process._stands_there(request, domain, table, user)
+
+
+def test_whose_files_are_read(porter: tuple[socket.socket, subprocess.Popen[bytes]]) -> None:
+    wanted = msgspec.structs.replace(REQUEST, reads=True)
+    assert b"are not read" in ask(porter[0], msgspec.msgpack.encode(wanted))
+    wanted = msgspec.structs.replace(wanted, domain="home.example")
+    for name in ("no-such-user-here", "root", "../root"):
+        answer = ask(porter[0], msgspec.msgpack.encode(msgspec.structs.replace(wanted, local_part=name)))
+        assert read_forward(answer) == ForwardFile()
 
 
 def test_bad_frames_end_nothing(porter: tuple[socket.socket, subprocess.Popen[bytes]]) -> None:

@@ -505,6 +505,7 @@ class Assembly:
             faulty=self._accounts_faulty,
             warn=self._warn,
             tell=self._note_once,
+            note=self._note_text,
             before=self._tables,
         )
 
@@ -665,10 +666,14 @@ class Assembly:
     def _reader_broke(self, error: Exception) -> None:
         self._loop.call_exception_handler({"message": "a reader of the stream of events", "exception": error})
 
+    def _note_text(self, level: str, text: str) -> None:
+        """Logs what only this worker has found."""
+        self._note(Noted(self._world.clock.now_us(), 0, level, text))
+
     def _note_once(self, level: str, text: str) -> None:
         """Logs what all workers find by themselves, because they read the same files: only the first worker logs it."""
         if self.number == 0:
-            self._note(Noted(self._world.clock.now_us(), 0, level, text))
+            self._note_text(level, text)
 
     def _note_from_thread(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._note, event)

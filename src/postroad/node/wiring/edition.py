@@ -99,11 +99,13 @@ def make(
     faulty: Callable[[Path, tuple[UsersFileFault, ...]], None],
     warn: Callable[[str], None],
     tell: Callable[[str, str], None],
+    note: Callable[[str, str], None],
     before: Tables | None = None,
 ) -> Edition | str:
     """The edition of these settings, or what is wrong with them or their files. `faulty`: hears of accounts that become
-    wrong later; `warn`: of trouble with log-ins; `tell`: of the files of maps. `before`: the tables in force."""
-    tables = build(settings, world.clock, tell, before)
+    wrong later; `warn`: of trouble with log-ins; `tell`: of the files of maps, as every worker does; `note`: of files
+    that only this worker has read. `before`: the tables in force."""
+    tables = build(settings, world.clock, tell, before, world.porter, note)
     if isinstance(tables, str):
         return tables
     tls: ServerTls | None = None

@@ -37,6 +37,7 @@ from postroad.mail.routing import Answer, DestinationOf, Found
 from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.maps import Maps, make
+from postroad.node.wiring.forwards import forwards
 from postroad.node.wiring.quota import MailboxRoom, has_quotas
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
@@ -47,9 +48,11 @@ from postroad.route.aliases import Aliases
 from postroad.route.by_next_hop import ByNextHop
 from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
+from postroad.route.forwards import Forwards
 from postroad.route.generic import Naming
 from postroad.route.later import Later
 from postroad.route.outbound import HopNames, generic_names, outbound
+from postroad.route.outlets import OutletOptions
 from postroad.route.path_maps import PathRoute
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.rewrite_options import RelocatedReply
@@ -61,6 +64,7 @@ from postroad.route.transport_maps import TransportMaps
 from postroad.route.way_out import ways_out
 from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import Resolver
+from postroad.world.porter_link import Porter
 from postroad.world.problem import Problem, unreadable
 
 if TYPE_CHECKING:
@@ -495,9 +499,12 @@ def build(
     clock: Clock = SystemClock(),  # noqa: B008  # has no state
     tell: Callable[[str, str], None] = _nobody,
     before: Tables | None = None,
+    porter: Porter | None = None,
+    note: Callable[[str, str], None] = _nobody,
 ) -> Tables | str:
     """The tables, or what is wrong with a file that they need. `before`: those in force, whose maps go on as far as
-    their options are the same. `tell`: hears what changes in the files of maps, and what is doubtful there."""
+    their options are the same. `tell`: hears what changes in the files of maps, and what is doubtful there. `porter`:
+    reads files of users; `note`: hears of these."""
     maps = make(options.map_options(settings), clock, tell, None if before is None else before.maps)
     if isinstance(maps, tuple):
         return "; ".join(map(str, maps))
@@ -525,6 +532,7 @@ def build(
         sources=options.alias_sources(settings),
         extensions_kept=routed.extensions_kept,
         catch_all_first=routed.catch_all_first,
+        forwards=_forwards(routing, options.outlet_options(settings), porter, note),
     )
     origin = canonical_domain(settings.sendmail.domain or settings.hostname)
     is_ours = partial(is_ours_in, routing, origin)
@@ -563,6 +571,20 @@ def build(
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
     )
+
+
+def _forwards(
+    routing: RoutingTable, outlets: OutletOptions, porter: Porter | None, tell: Callable[[str, str], None]
+) -> Forwards | None:
+    """The files of users, if a domain has such users."""
+    if not any(each.forward_files for each in (*routing.options.local, *routing.options.mapped_local)):
+        return None
+
+    def table_of(domain: str) -> str:
+        local = routing.local(domain) if domain else None
+        return (local.table or local.name) if local is not None and local.forward_files else ""
+
+    return forwards(porter, table_of, outlets, routing.options.detail_delimiter, tell)
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
