@@ -66,6 +66,7 @@ from tests.unit.receive.fakes import held
 from tests.unit.receive.ruled import with_rules
 
 HERE = "127.0.0.0/8"
+NAMED = ("192.0.2.0/24", "2001:db8::/32")  # clients that the dialogs name by XCLIENT
 # 2007-05-01T00:00:00Z, the day of RFC 4865's example
 _NOW_US = 1_177_977_600_000_000
 _HELP = "See RFC 5321"
@@ -203,8 +204,8 @@ class RealServer:
             trusted_networks=(HERE,) if trusted else (),
             auth=bool(offer.auth or offer.auth_after_tls),
             auth_without_tls=bool(offer.auth) and not offer.tls,
-            xclient_networks=(HERE, "2001:db8::/32") if offer.xclient else (),
-            xforward_networks=(HERE,) if offer.xforward else (),
+            xclient_networks=(HERE, *NAMED) if offer.xclient else (),
+            xforward_networks=(HERE, *NAMED) if offer.xforward else (),
             vrfy=Telling.ON if offer.vrfy else Telling.OFF if offer.vrfy_off else Telling.AMBIGUOUS,
             expn=Telling.ON if offer.expn else Telling.OFF,
             dsn_for_strangers=True,

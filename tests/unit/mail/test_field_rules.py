@@ -79,7 +79,7 @@ def test_a_line_that_grows_is_folded() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "entry", "why"), [
-    (wrong_removal, "User Agent", "no pattern"), (wrong_removal, "/(?=x)/", "linear time"),
+    (wrong_removal, "User Agent", "neither the name"), (wrong_removal, "/(?=x)/", "linear time"),
     (wrong_removal, "/x/ y", "behind the pattern"), (wrong_removal, "/(/", "cannot be understood"),
     (wrong_change, "User-Agent", "no pattern"), (wrong_change, "/x/", "no new text"),
     (wrong_change, "!/x/ Y: z", "negated"), (wrong_change, "/x/ Y: $1", "group"),
