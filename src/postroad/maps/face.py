@@ -72,9 +72,9 @@ class WaitingMapSource(MapSource, Protocol):
 
 class WithKey(str):
     """A value with parts of the key in it, as patterns make them. Who acts upon its words must know that: a stranger
-    may have written the key."""
+    may have written the key. `of_local_part`: a part comes from what stands before the last ``@`` of the key."""
 
-    __slots__ = ()
+    of_local_part = False
 
 
 class MapCounts(msgspec.Struct, frozen=True):

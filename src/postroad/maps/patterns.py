@@ -110,12 +110,22 @@ def _walk(rules: Sequence[PatternRule], key: str, matched: set[int] | None) -> s
             if (found is not None) is rule.negated:
                 continue
         if rule.inner is None:
-            value = "".join(each if isinstance(each, str) else found.group(each) or "" for each in rule.value)
-            return WithKey(value) if any(isinstance(each, int) for each in rule.value) else value
+            return _value(rule.value, found, key)
         inner = _walk(rule.inner, key, matched)
         if inner is not None:
             return inner
     return None
+
+
+def _value(parts: tuple[str | int, ...], found: Any, key: str) -> str:
+    value = "".join(each if isinstance(each, str) else found.group(each) or "" for each in parts)
+    groups = [each for each in parts if isinstance(each, int)]
+    if not groups:
+        return value
+    with_key = WithKey(value)
+    at = key.rfind("@") if "@" in key else len(key)
+    with_key.of_local_part = any(found.start(each) < at and found.group(each) for each in groups)
+    return with_key
 
 
 def _search(rule: PatternRule, key: str) -> Any:

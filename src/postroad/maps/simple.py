@@ -108,7 +108,9 @@ def _joined(answers: Sequence[Answer]) -> Answer:
             return answer
     values = [answer for answer in answers if isinstance(answer, str)]
     if any(isinstance(value, WithKey) for value in values):
-        return WithKey(",".join(values))
+        joined = WithKey(",".join(values))
+        joined.of_local_part = any(isinstance(value, WithKey) and value.of_local_part for value in values)
+        return joined
     return ",".join(values) if values else None
 
 

@@ -25,7 +25,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, SetServer, Transport
 from postroad.mail.routing import Answer, Found, is_held, not_now
 from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.face import Map, NoAnswer, NotNow, WithKey
 from postroad.maps.steps import transport_steps
 from postroad.route.choosing import NOBODYS, Choice, Numbered, RoutedMail
 from postroad.route.later import Later
@@ -36,6 +36,8 @@ from postroad.route.transport import LMTP_PORT, SMTP_PORT, Way, WayKind, ended, 
 SHOWN_MAX: Final = 100  # characters of a value in a text
 KEPT_MAX: Final = 10_000  # values and domains whose meaning is kept
 _THROWN_AWAY: Final = not_now("")  # of a question that is asked again
+_NOWHERE: Final = (WayKind.ERROR, WayKind.RETRY, WayKind.DISCARD, WayKind.HOLD)
+_CHOSEN: Final = "its pattern puts the local-part there, so that anybody could choose where mail goes"
 
 
 class TransportMaps:
@@ -105,9 +107,12 @@ class TransportMaps:
         self, map: Map, key: str, value: str, address: Address, mail: RoutedMail
     ) -> Found:
         kept = self._servers.get((value, address.domain))
-        if kept is not None:
+        chosen = isinstance(value, WithKey) and value.of_local_part
+        if kept is not None and not chosen:
             return kept
         way = parse(value)
+        if chosen and isinstance(way, Way) and way.kind not in _NOWHERE:
+            way = _CHOSEN
         if isinstance(way, Way):
             found = self._by(way, address, mail)
             if not isinstance(found, str):

@@ -14,6 +14,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import Destination, SetServer, TlsDemand, Transport
 from postroad.mail.routing import NOT_KNOWN, Found, held, key_of, let_go, not_now
 from postroad.maps.face import Answer, Map, NotNow
+from postroad.maps.patterns import PatternDialect, PatternSource, parse_patterns
 from postroad.maps.waiting import WaitingOptions, WaitingSource
 from postroad.route.choosing import RoutedMail
 from postroad.route.options import LocalDomain, NextHop, RoutingOptions
@@ -229,3 +230,18 @@ def test_several_servers() -> None:
     assert found.servers == (SetServer("a.example", 26), SetServer("b.example", 25, priority=1))
     found = ask({"far.example": "lmtp:inet:a.example, inet:b.example:25"}, "a@far.example")
     assert isinstance(found, Destination) and found.key == "lmtp:[a.example]:24,[b.example]:25"
+
+
+def test_senders_do_not_choose_where_mail_goes_by_a_local_part() -> None:
+    made = parse_patterns([
+        rb"/^(.*)@box\.example$/ smtp:[$1]:25", rb"/^.*@(.*)\.inner\.example$/ smtp:[$1.lan]:25",
+        rb"/^(.*)@gone\.example$/ error:5.1.1 $1 is gone",
+    ], "routes", PatternDialect.PCRE)
+    assert isinstance(made, tuple) and isinstance(made[0], PatternSource)
+    maps = (named(made[0], "routes"),)
+    for local_part in ("mail.evil.example", "plain"):
+        found = ask(maps, f"{local_part}@box.example")
+        assert isinstance(found, Attempt) and found.outcome is Outcome.DEFERRED and "local-part" in found.text
+    assert key_of(ask(maps, "ada@one.inner.example")) == "[one.lan]:25"
+    found = ask(maps, "ada@gone.example")
+    assert isinstance(found, Attempt) and found.outcome is Outcome.FAILED
