@@ -16,7 +16,9 @@ import msgspec
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
+from postroad.check import sending
 from postroad.check.client import Clients
+from postroad.check.sending import SendingLimits
 from postroad.deliver import folders, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
@@ -24,10 +26,13 @@ from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.event import Attempted
 from postroad.mail.loop import Marks
+from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.node.offices.permits import PermitOffice
-from postroad.protocol import sending, seven_bit, stuffing
+from postroad.node.wiring.sending import Sending
+from postroad.protocol import sending as wire_sending
+from postroad.protocol import seven_bit, stuffing
 from postroad.protocol.client import ClientMachine
 from postroad.protocol.data import ChunkReader, DataReader, Scrutiny
 from postroad.protocol.encoding import Base64, QuotedPrintable
@@ -743,7 +748,7 @@ def a_part_is_named_converted_and_is_not(patch: Patch) -> None:
 
 
 def a_host_is_sent_what_it_does_not_offer(patch: Patch) -> None:
-    patch(sending, "must_inspect", lambda envelope, offered: False)
+    patch(wire_sending, "must_inspect", lambda envelope, offered: False)
 
 
 # -- rights ---------------------------------------------------------------------------------------------------
@@ -929,6 +934,25 @@ def a_report_without_a_valid_tag_is_taken(patch: Patch) -> None:
 
 def a_report_stays_with_the_signed_sender(patch: Patch) -> None:
     patch(Senders, "resolve", lambda self, id, now_us, recipients: (recipients, ()))
+
+
+# -- What may be sent
+
+
+def there_is_no_limit_on_what_is_sent(patch: Patch) -> None:
+    patch(SendingLimits, "_over", lambda self, *question: "")
+
+
+def limits_hold_only_until_filters_and_maps_have_answered(patch: Patch) -> None:
+    patch(SendingLimits, "over", lambda self, *question: ACCEPT)
+
+
+def workers_do_not_hear_what_others_have_taken(patch: Patch) -> None:
+    patch(Sending, "hear", lambda self, told: None)
+
+
+def who_is_over_a_limit_is_refused_for_good(patch: Patch) -> None:
+    patch(sending, "defer", lambda code, *texts: reject(550, *texts))
 
 
 # -- The drop folder

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from tests.sim import crowd, dropping, full_disk, returning
+from tests.sim import crowd, dropping, full_disk, returning, sending_limits
 from tests.sim import plan as plans
 from tests.sim.ledger import Delivery, Ledger
 from tests.sim.measure import Measure
@@ -69,6 +69,7 @@ class House:
         self.wires.reset_share = made.network
         self.crowd = crowd.Crowd(self)
         self.wires.wrote = self.crowd.wrote
+        self.counts = sending_limits.Counts(self)
         self.node = Node(self)
         self.measure = Measure(self)
 
@@ -173,7 +174,7 @@ class House:
         span = made.days * 86_400
         for at, order, tries in plans.orders(made, domains, random.Random(f"orders {made.seed}")):
             base.call_later(at, self._send, order, tries)
-        for at, order, tries in (*plans.looping(made), *plans.odd(made, domains)):
+        for at, order, tries in (*plans.looping(made), *plans.odd(made, domains), *sending_limits.orders(made)):
             base.call_later(at, self._send, order, tries)
 
         later = random.Random(f"left {made.seed}")

@@ -29,6 +29,7 @@ from postroad.node.frames import (
     OpeningFailed,
     PermitWanted,
     ReleasePermit,
+    SendingTold,
     Succeeded,
     TallyForgotten,
     TallyTold,
@@ -147,6 +148,7 @@ class Node:
         self.workers = [Worker(number) for number in range(house.plan.workers)]
         self.office = self._new_office()
         self.guard = self._new_guard()
+        self.sending = house.counts.open(self)
         self.well_since = 0.0  # since when all workers are up, the disk is sound and the clock steady
         self.disk_trouble = ""
         self.dead: list[Process] = []  # kept, so that no object of theirs is collected while the world runs
@@ -202,6 +204,8 @@ class Node:
                 process.run(assembly.hear, counts)
             case TallyForgotten(keys) if worker.up and assembly is not None:
                 process.run(assembly.forget, keys)
+            case SendingTold(counts) if worker.up and assembly is not None:
+                process.run(assembly.sending.hear, counts)
 
     def _told_of_clients(self, guard: Guard, number: int, told: Any) -> None:
         if guard is self.guard:
@@ -301,6 +305,7 @@ class Node:
         assembly = worker.assembly = Assembly(
             self.settings, number=worker.number, shards=self.shards_of(worker), world=world, permits=worker.permits,
             log=log, loop=process, tell=lambda what: (told(what), None)[1], bans=worker.bans,
+            tell_sent=partial(house.base.call_later, GUARD_S, house.counts.take, self.sending, worker.number),
         )
         if house.plan.looked_up:
             lookups, make = random.Random(f"map {house.plan.seed} {name}"), assembly._make
@@ -323,6 +328,7 @@ class Node:
             await assembly.serve_users(Socket("users"))  # type: ignore[arg-type]
         worker.up = True
         self.guard.worker_up(worker.number)
+        self.sending.worker_up(worker.number)
         self.well_since = self.house.base.now
         if settings is not self.settings:  # as the supervisor: it is started again with the new settings
             self.house.base.call_soon(self.restart, worker)
@@ -374,6 +380,8 @@ class Node:
         self.house.wires.died(process, silent=silent)
         self._frame(worker, self._link_ended, self.office, worker.number)
         self.guard.worker_died(worker.number)
+        self.sending.worker_died(worker.number)
+        self.house.counts.died.append(self.clock.now_us())
         crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
         waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
         in_flight = set()
@@ -397,6 +405,8 @@ class Node:
                 self._gone(worker, excused=True, silent=True)
         self.office = self._new_office()
         self.guard = self._new_guard()
+        self.house.counts.cuts.append(self.clock.now_us())
+        self.sending = self.house.counts.open(self)
         self._reminding = False
         for worker in self.workers:
             self.house.base.call_later(again_s, self._spawn_again, worker)

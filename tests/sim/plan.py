@@ -80,6 +80,7 @@ class Plan:
     dropped: int = 0  # messages that users leave in the drop folder
     rewritten: bool = False  # a mailbox is called by another name, which a canonical map leads back
     signed: str = ""  # by SRS and BATV ("sign"), or so that reports need the tag ("require")
+    limited: bool = False  # two clients may send only so much within an hour
     looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
@@ -118,6 +119,7 @@ def plan(seed: int, days: float | None = None) -> Plan:
         crowd=random.Random(f"crowd {seed}").random() < 0.2,
         dropped=random.Random(f"dropped {seed}").choice((0, 0, 0, 6)),
         looked_up=random.Random(f"looked up {seed}").random() < 0.25,
+        limited=random.Random(f"limited {seed}").random() < 0.25,
         rewritten=random.Random(f"rewritten {seed}").random() < 0.4,
         signed=random.Random(f"signed {seed}").choice(("", "", "", "sign", "require")),
     )
@@ -170,6 +172,14 @@ entries = "{OLD} {NEW}"
 """
 
 
+MESSAGES_MAX = 2  # that each of these clients may send within an hour
+REFUSED, HELD = "198.51.100.97", "198.51.100.98"
+_LIMITS = "".join(
+    f'[[sending.limit]]\nwhose = "client"\nwho = ["{address}"]\nmessages_per_hour = {MESSAGES_MAX}\nover = "{over}"\n'
+    for address, over in ((REFUSED, "refuse"), (HELD, "hold"))
+)
+
+
 # The transport map, which changes at each reload: a list whose first server is dead, what means nothing, nothing. It
 # leads no two domains to one host, so that what `measure` counts by host is one destination's. Mail for what means
 # nothing waits until somebody mends the file (`mend_ways`): no reload is needed for that.
@@ -216,6 +226,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
         )
     )  # fmt: skip
     rewrite = _REWRITE if made.rewritten else ""
+    limits = _LIMITS if made.limited else ""
     users = f'[sendmail]\nfolder = "{shared_folder(folder)}"\ndomain = "home.test"' if made.dropped else ""
     return f"""
 hostname = "mx.home.test"
@@ -240,6 +251,7 @@ network_max = 12
 {users}
 {rewrite}
 {signing.settings(made.signed, folder, variant)}
+{limits}
 [[domain]]
 name = "home.test"
 recipients = ["ann", "bob", "cid", "dora", "postmaster"]

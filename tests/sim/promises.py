@@ -12,7 +12,8 @@ For each message that was accepted, acknowledged or not, and each of its final m
    committed event once;
 6. a message that is handed back to where it has been is not taken again (`sender.hand_back`), so that the number of its
    copies is bounded;
-7. senders are signed as they should be, and reports to them come back (`signing`, `returning`).
+7. senders are signed as they should be, and reports to them come back (`signing`, `returning`);
+8. nobody sends more than the limit (`sending_limits`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
 from postroad.store.sqlite.searching import HistoryReader
-from tests.sim import dropping, line_ends, mboxes, signing
+from tests.sim import dropping, line_ends, mboxes, sending_limits, signing
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.plan import ALIASES
@@ -125,6 +126,7 @@ def _lives(house: House) -> dict[int, Life]:
     events = [event for event in _events(house) if event.id]
     if not house.plan.jumps:  # else what came later may stand in the file of an earlier day
         _holds(house, events)
+    sending_limits.check(house, events)
     for event in events:
         if isinstance(event, Accepted):
             if event.id in lives:

@@ -253,6 +253,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
             answers.append(await client.ask("DATA"))
         elif not order.bdat:
             answers.append("503")
+    for answer in answers:
+        house.counts.heard(order, answer)
     for (to, notify), answer in zip(order.recipients, answers[1:], strict=False):
         if answer.startswith("25"):
             submitted.taken[order.meant or to] = notify
@@ -296,6 +298,7 @@ async def _answers(house: House, order: Order, client: Client, submitted: Submit
     for place in range(len(taken) if order.lmtp else 1):
         answer = await client.reply()
         codes.append(answer[:3])
+        house.counts.heard(order, answer)
         if answer.startswith("250" if submitted.kept is None else "550 5.5.2"):
             house.ledger.fault(f"{submitted.message_id} with {submitted.content!r:.300} was answered {answer}")
         if not answer.startswith("250"):

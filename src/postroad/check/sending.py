@@ -1,12 +1,11 @@
 """How much an account, a sender's address or a trusted client may send within an hour and a day.
 
 Counted is what the node has taken: messages, and the recipients that the client named. Refused and held mail does not
-count. A limit is asked about at MAIL, at each RCPT, and again when the content has come, because other sessions of the
-same account may have sent meanwhile. What always holds: counts are of the whole node and are kept as `check.tally`
-says, with windows of an hour and a day; a limit may be passed by what other workers take within `tally.TELL_S`, and by
-messages whose content filters or maps look at in the same moment, and by nothing else. Who is over a limit hears 450
-4.7.1, or the message is held, as the limit says; the office is told (`node.offices.sending`), which tells the
-postmaster once.
+count. A limit is asked about at MAIL, at each RCPT, when the content has come, and once more just before the message
+counts: other sessions of the same account may have sent while filters, maps and the disk took their time. What always
+holds: counts are of the whole node and are kept as `check.tally` says, with windows of an hour and a day; a limit may
+be passed by what other workers take within `tally.TELL_S`, and by nothing else. Who is over a limit hears 450 4.7.1, or
+the message is held, as the limit says; the office is told (`node.offices.sending`), which tells the postmaster once.
 
 The sender of a stranger may be forged, so only mail of known clients counts for a sender. How it fails: with 451 4.3.0
 if a map of limits cannot answer.
@@ -32,7 +31,7 @@ from postroad.mail.extension import without_extension
 from postroad.mail.judging import compose
 from postroad.mail.policy import ACCEPT, Action, Question, Rule, Rules, Verdict, defer
 from postroad.mail.reply import reply
-from postroad.maps.asked import Asked, answered
+from postroad.maps.asked import Asked, Known, answered
 from postroad.maps.face import Map, NoAnswer, NotNow
 from postroad.maps.steps import sender_steps
 
@@ -185,6 +184,12 @@ class SendingLimits:
             yield LimitSubject(Whose.SENDER, f"{base}@{sender.domain}"[:_NAME_MAX])
         if Whose.CLIENT in kinds and peer.trusted and not peer.identity and peer.address:
             yield LimitSubject(Whose.CLIENT, client_of(peer.address))
+
+    def over(self, peer: Peer, sender: Address | None, recipients: int) -> Verdict:
+        """The verdict about one more message that would be taken now, by what is known at once: the rules have waited
+        for the maps just before."""
+        subjects = tuple(self._subjects(peer, sender))
+        return self._verdict(subjects, 1, recipients, True, Known()) if subjects else ACCEPT
 
     # ---- Rules
 

@@ -108,6 +108,13 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
     if envelope.size > doors.knowing.sizes.least and not draft.held and (limit := doors.knowing.exceeded(envelope)):
         _too_large(setup, draft, on_reply, envelope.size, limit)
         return
+    if doors.limiting.over is not None and not draft.held:
+        # Others may have sent since the rules were asked: filters, maps and the disk take their time.
+        over = doors.limiting.over(draft.peer, draft.said_sender, len(draft.recipients) - len(draft.discarded))
+        if over.reply is not None:
+            _not_taken(setup, draft, on_reply, over.reply, over.reason)
+            return
+        draft.held = over.reason
     stored = Stored(envelope, content, draft.only_crlf and draft.changes is None)
     waiting: tuple[Waiting, ...] = ()
     reports: tuple[Stored, ...] = ()
@@ -137,9 +144,14 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
 
 def _too_large(setup: ListenerSetup, draft: Draft, on_reply: OnReply, size: int, limit: int) -> None:
     """No server of the recipients takes so large a message: the client hears it, and no report is needed."""
-    draft.abort()
     text = f"the message has {size} octets; the servers of its recipients take {limit} at most"
-    answer, peer = reply(552, "5.3.4", text), draft.peer
+    _not_taken(setup, draft, on_reply, reply(552, "5.3.4", text), text)
+
+
+def _not_taken(setup: ListenerSetup, draft: Draft, on_reply: OnReply, answer: Reply, text: str) -> None:
+    """What was found at the very end: nothing is stored. `text`: why, for log and history."""
+    draft.abort()
+    peer = draft.peer
     refusals.tell(
         setup.doors, peer, answer, text, "DATA", known=peer.is_known, sender=str(draft.mail.reverse_path),
         recipients=draft.names,

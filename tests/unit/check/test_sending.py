@@ -20,7 +20,7 @@ from postroad.check.sending import (
 from postroad.check.tally import Tally
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
-from postroad.mail.policy import ACCEPT, Question, Rules, Verdict, reject
+from postroad.mail.policy import ACCEPT, Action, Question, Rules, Verdict, reject
 from postroad.maps.face import Answer, Map, NoAnswer, NotNow
 
 ADA, HOST, STRANGER = Peer(identity="Ada@x.test"), Peer("192.0.2.7", trusted=True), Peer("198.51.100.1")
@@ -74,7 +74,7 @@ class Source:
         return answer
 
     def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
-        return NoAnswer.NO_ANSWER
+        return NoAnswer.NO_ANSWER if self.waits or self.table is None else self.table.get(key)
 
     def close(self) -> None:
         pass
@@ -173,6 +173,27 @@ async def test_mail_over_a_limit_is_held() -> None:
     world = World(account(messages_per_hour=1, over=Over.HOLD))
     assert [await world.ask() for _ in range(3)] == ["ok", "hold", "hold"]
     assert world.told
+
+
+@pytest.mark.parametrize("over", list(Over))
+async def test_messages_that_were_asked_about_together_are_judged_again_when_they_are_taken(over: Over) -> None:
+    world = World(account(messages_per_hour=1, over=over))
+    assert world.rules.message is not None
+    questions = [Question(ADA, False, FROM, recipients=1) for _ in range(2)]
+    assert [world.rules.message(question) for question in questions] == [ACCEPT, ACCEPT]
+    assert world.limits.over(ADA, FROM, 1) is ACCEPT
+    world.limits.count(ADA, FROM, 1)
+    last = world.limits.over(ADA, FROM, 1)
+    assert last.action is (Action.DEFER if over is Over.REFUSE else Action.HOLD)
+    assert world.limits.over(STRANGER, FROM, 1) is ACCEPT
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_limit_by_map_is_known_when_the_message_is_taken(waits: bool) -> None:
+    world = World(source=Source({"ada@x.test": "messages_per_hour=1"}, waits))
+    assert await world.ask() == "ok"
+    known = not waits  # else the answer may be forgotten by then; the rules have judged with it
+    assert (world.limits.over(ADA, FROM, 1) is not ACCEPT) is known
 
 
 async def test_the_limits_come_after_the_other_rules() -> None:

@@ -622,6 +622,7 @@ class Assembly:
                 turns=self._turns,
                 turned=self._turned,
                 sent=self.sending.limits.count if self.sending.limits.is_on else None,
+                over=self.sending.limits.over if self.sending.limits.is_on else None,
             ),
         )
 
