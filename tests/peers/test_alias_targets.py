@@ -217,4 +217,4 @@ def test_as_the_owner_of_the_file_or_a_set_user(as_others: Node) -> None:
 def test_who_uses_them_is_taken_at_start(as_others: Node) -> None:
     as_others.config["alias_targets"] = {**as_others.config["alias_targets"], "user": "prada"}
     as_others.reload()
-    as_others.wait_log("how mail is delivered as other users is taken at start only")
+    as_others.wait_log("a change of deliveries as other users needs a restart")

@@ -148,7 +148,7 @@ def test_mail_goes_from_the_addresses_of_its_next_hop(place: Path) -> None:
     })  # fmt: skip
     with exim, postfix, node:
         checked = node.command("check", code=None)
-        assert "192.0.2.77 is no address of this machine, so nothing can be sent from it" in checked
+        assert "192.0.2.77 is not an address of this machine, so nothing can be sent from it" in checked
         for number in range(4):
             send(node.port, "ada@exim.test", f"s{number}@remote.test")
             until(lambda number=number: f"s{number}@remote.test" in exim.log(), "mail at Exim")  # type: ignore[misc]
@@ -158,7 +158,7 @@ def test_mail_goes_from_the_addresses_of_its_next_hop(place: Path) -> None:
         send(node.port, "ada@postfix.test")
         until(lambda: "[127.0.0.9]" in postfix.log(), "mail at Postfix")
         send(node.port, "ada@missing.test")
-        until(lambda: "is no address of this machine now" in node.command("queue"), "the mail waits")
+        until(lambda: "is not an address of this machine now" in node.command("queue"), "the mail waits")
 
 
 def test_held_mail_large_mail_and_lifetimes_of_their_own(place: Path) -> None:

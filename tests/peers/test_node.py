@@ -160,7 +160,7 @@ def test_check_and_show_tell_what_the_running_node_has_otherwise(home: Path) -> 
         assert "workers = 7" in node.command("config", "show")
         assert "workers = 7" not in node.command("config", "show", "--loaded")
         assert node.json("config", "show", "--loaded")["workers"] != 7
-        assert "`workers` is taken at start only" in node.command("reload", code=78)
+        assert "a change of `workers` needs a restart" in node.command("reload", code=78)
 
 
 def test_an_operator_command_waits_for_a_node_that_is_starting(home: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_reload_that_changes_users_is_refused(node: Node) -> None:
     before = node.config["domain"]
     node.config["domain"] = [{**each, "user": "prbob"} if "user" in each else each for each in before]
     node.reload()
-    node.wait_log("how mail is delivered as other users is taken at start only")
+    node.wait_log("a change of deliveries as other users needs a restart")
     node.config["domain"] = before
     node.reload()
     node.wait_log("the new configuration is in force")

@@ -70,7 +70,7 @@ def test_dovecot_says_who_is_full(dovecot: Dovecot, place: Path) -> None:
         assert _rcpt(node, "nobody@imap.example")[0] == 550
         dovecot.stop()
         assert _rcpt(node, "full@imap.example", 2000)[0] == 250
-        node.wait_log("recipients are accepted although nobody knows if they have room: map status")
+        node.wait_log("recipients are accepted although nobody knows whether their mailboxes have room: map status")
 
 
 def test_our_own_maildirs_and_maps(place: Path) -> None:

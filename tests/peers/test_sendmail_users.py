@@ -189,7 +189,7 @@ def test_without_a_drop_folder_the_program_says_try_again(stopped: Site) -> None
     [
         (["nobody-here"], 67, "<nobody-here@example.test>: 550 5.1.1"),
         (["a b@c.test"], 65, "5.1.3"),
-        (["-f", "x@@y", "ann"], 77, "The sender is no mail address"),
+        (["-f", "x@@y", "ann"], 77, "The sender is not a mail address"),
         ([], 64, "name a recipient"),
         (["-t"], 75, "No recipient addresses found in message header"),
         (["-oem", "nobody-here"], 0, ""),

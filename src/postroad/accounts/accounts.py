@@ -96,7 +96,7 @@ def parse(text: str) -> tuple[dict[str, Account], tuple[UsersFileFault, ...]]:
             faults.append(UsersFileFault(number, parsed))
         elif (name := canonical_account(parsed.name)) in accounts:
             also = accounts[name].name
-            more = "" if also == parsed.name else f" (also as {also!r}: names that are addresses have no case)"
+            more = "" if also == parsed.name else f" (also as {also!r}: upper and lower case are the same)"
             faults.append(UsersFileFault(number, f"the account {parsed.name!r} appears twice{more}"))
         else:
             accounts[name] = parsed

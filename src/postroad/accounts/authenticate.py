@@ -44,7 +44,7 @@ PASSWORDS: Final = ("PLAIN", "LOGIN")
 USERS: Final = "users"  # the name of the backend that is our own users file
 
 _NO_PLACE: Final = "too many log-ins at once (auth.client_max, network_max, queue_max, waiting_max)"
-_BARRED: Final = "the account is barred for now (bans.account_failures_max)"
+_BARRED: Final = "the account is locked for a time (bans.account_failures_max)"
 _TOLD_MAX: Final = 100_000  # accounts whose addresses somebody other than the users file has told
 
 

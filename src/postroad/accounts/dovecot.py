@@ -176,7 +176,7 @@ class Dovecot:
             return
         if not self._complained:
             self._complained = True
-            self._log(f"Dovecot's auth socket {self._path}: {text}; clients are told to come back")
+            self._log(f"Dovecot's auth socket {self._path}: {text}; clients are told to try again later")
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._connect)
 

@@ -158,7 +158,7 @@ def _account(answer: Any) -> Account | str | None:
         return f"a {type(answer).__name__}, which is neither an Account, a name nor None"
     name = account.name
     if not isinstance(name, str) or not name or len(name) > NAME_MAX or not name.isprintable():
-        return "an account name that is none"
+        return "an account name that is not valid"
     addresses = tuple(canonical_address(str(address)) for address in account.addresses)
     if None in addresses:
         return "an address that is neither a mailbox nor *@domain nor *"

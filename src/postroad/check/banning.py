@@ -110,5 +110,5 @@ def subject_of(written: str) -> tuple[str, bool] | str:
             return f"is too much of the world: the shortest prefix is /{PREFIX_MIN[parsed.version]}"
         return network, False
     if not written or not written.isprintable() or _LIKE_AN_ADDRESS.fullmatch(written):
-        return "is no address, network or account"
+        return "is not an address, network or account"
     return account_of(written), True

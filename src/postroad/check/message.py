@@ -70,7 +70,7 @@ async def _all_accepted(waiting: list[Verdict | Awaitable[Verdict]]) -> Verdict:
     return next((verdict for verdict in verdicts if verdict is not ACCEPT), ACCEPT)
 
 
-_UNREADABLE: Final = reject(550, "5.7.1", "From names no mailbox, or none that can be read", "From not owned")
+_UNREADABLE: Final = reject(550, "5.7.1", "From has no mailbox, or none that can be read", "From not owned")
 
 
 def _not_owned(author: Address) -> Verdict:

@@ -315,7 +315,7 @@ def _is_meant(name: str, subject: LimitSubject) -> bool:
 def _parsed(value: str, subject: LimitSubject, map: str, key: str, asked: Asked) -> SendingLimit | None:
     found = limit_of(value, subject.whose)
     if isinstance(found, str):
-        asked.refuse(f"map {map}: the value of {key!r} is no limit: {found}")
+        asked.refuse(f"map {map}: the value of {key!r} is not a limit: {found}")
         return None
     return found
 

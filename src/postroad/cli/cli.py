@@ -28,7 +28,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "bans": CommandEntry("postroad.cli.bans", "bans", "List who is banned; lift or add bans."),
     "check": CommandEntry("postroad.cli.check", "check", "Check the configuration and print all problems."),
     "config": CommandEntry("postroad.cli.reference", "config", "Print the reference of all settings, or an example."),
-    "limits": CommandEntry("postroad.cli.limits", "limits", "Show who has sent how much; have counts begin anew."),
+    "limits": CommandEntry("postroad.cli.limits", "limits", "Show who has sent how much; reset counts."),
     "map": CommandEntry("postroad.cli.maps", "maps", "Show what a map answers to a key, step by step."),
     "queue": CommandEntry(
         "postroad.cli.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."
@@ -43,7 +43,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "trace": CommandEntry("postroad.cli.trace", "trace", "Tell what happened to a message, and what comes next."),
     "user": CommandEntry("postroad.cli.users", "user", "Add, list and remove accounts; set passwords and addresses."),
     "verified": CommandEntry(
-        "postroad.cli.verified", "verified", "List what next servers have said of recipients, and forget it."
+        "postroad.cli.verified", "verified", "List what next servers have said about recipients; forget answers."
     ),
     "version": CommandEntry("postroad.cli.version", "version", "Print the version."),
 }

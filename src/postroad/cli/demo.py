@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ACCOUNT: Final = "demo@example.test"
 
 _CONFIGURATION: Final = """\
-# The demonstration node of `make run`. It is made once and then yours to change; remove it to have it made anew.
+# The demonstration node of `make run`. Postroad makes this file once. You can change it, or remove it to get it again.
 # `postroad config example` prints a configuration for real mail.
 
 hostname = "mail.example.test"

@@ -83,7 +83,7 @@ def listed(config: Path | None, as_json: bool) -> None:
 
 @maps.command("entries")
 @click.argument("name")
-@click.option("--unused", is_flag=True, help="Only entries that were no answer.")
+@click.option("--unused", is_flag=True, help="Only entries that were never an answer.")
 @config_option
 @json_option
 def entries(name: str, unused: bool, config: Path | None, as_json: bool) -> None:

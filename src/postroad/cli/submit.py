@@ -60,7 +60,7 @@ def submit(
     written = f"{who()}@{settings.hostname}" if sender is None else sender.removeprefix("<").removesuffix(">")
     for each in ((written,) if written else ()) + recipients:
         if parse_mailbox(each) is None:
-            _end(EX_USAGE, f"{each!r} is no mail address")
+            _end(EX_USAGE, f"{each!r} is not a mail address")
     size_max = settings.limits.size_max
     octets = sys.stdin.buffer.read(size_max + 1)
     if len(octets) > size_max:
@@ -69,7 +69,7 @@ def submit(
     if content and not content.endswith(b"\r\n"):
         content += b"\r\n"
     if not only_crlf(content):
-        _end(EX_DATAERR, "the message has a CR that is no line end")
+        _end(EX_DATAERR, "the message has a CR that is not a line end")
     try:
         told = hand_over(
             Path(settings.state_dir), written, recipients, content, user=who(), timeout_s=settings.limits.message_s,

@@ -89,7 +89,7 @@ def _nothing(what: str, first_us: int, *, running: bool) -> Iterator[str]:
     begins = f"The history begins on {moment(first_us)[:10]}. It" if first_us else "The history"
     yield f"Nothing is known about {what}."
     if running:
-        yield "What was refused is written down a moment later: if it has just happened, ask again."
+        yield "Refusals are written with a short delay: if it has just happened, ask again."
     yield (
         f"{begins} has no mail that never reached this node, and no client that was "
         "refused before it named a sender or a recipient."

@@ -164,7 +164,7 @@ def _circles(settings: Settings, now_s: float) -> Iterator[Finding]:
             ]  # fmt: skip
             if taking:
                 text = f"The host {server.host}:{server.port} is the listener {taking[0]!r} of this node"
-                end = "it and the hosts behind it are left out" if hop.hosts else "it waits"
+                end = "the node uses neither it nor the hosts after it" if hop.hosts else "it waits"
                 remedy = "Name another host, or another port"
                 where = (("next_hop", index, "host"), ("next_hop", index, "hosts"))
                 yield Finding(where, f"{text}. Its mail would be sent in a loop, so {end}", remedy)

@@ -237,7 +237,7 @@ def _secrets_of_domains(settings: Settings) -> Iterator[Finding]:
         if isinstance(text, str) and text and secret_of(text.partition("\n")[0]) is None:
             yield Finding(
                 (("domain", index, "secret_file"),),
-                f"The first line of {domain.secret_file} is no secret of at least {SECRET_MIN} octets in Base64",
+                f"The first line of {domain.secret_file} is not a secret of at least {SECRET_MIN} octets in Base64",
                 "Make one: openssl rand -base64 32",
             )
     for key, path in named:

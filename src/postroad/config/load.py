@@ -167,7 +167,7 @@ def _in_plain_words(reason: str, line: str) -> tuple[str, str]:
     if reason.startswith("Cannot declare"):
         return f"{line.strip()} is there twice", "Write all its keys under one header"
     if value.lower() in ("yes", "no", "on", "off", "true", "false"):
-        return f"This is not TOML: {value} is no value", f"Write {key} = true or {key} = false, in small letters"
+        return f"This is not TOML: {value} is not a value", f"Write {key} = true or {key} = false, in small letters"
     if key and _BARE.fullmatch(value):
         return f"This is not TOML: {reason}", f'Write a text in quotes: {key} = "{value}"'
     return f"This is not TOML: {reason}", "Correct the line; https://toml.io explains TOML"

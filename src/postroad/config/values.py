@@ -121,7 +121,7 @@ def pattern_or_none(written: Any) -> str:
 
 def field_rule(fault: Callable[[str], str], written: Any) -> str:
     """A rule about header fields. `fault`: what is wrong with it."""
-    found = fault(written) if isinstance(written, str) else "it is no text"
+    found = fault(written) if isinstance(written, str) else "it is not a text"
     if found:
         raise wrong(f"{written!r} cannot be used: {found}", "See docs/rewriting.md for how such rules are written")
     return str(written)
@@ -159,7 +159,7 @@ def sender_pattern(written: Any) -> str:
     if written == "<>":
         return "<>"
     if written == "*":
-        raise wrong("'*' is no pattern of senders", "Leave it out: a table without senders is for all senders")
+        raise wrong("'*' is not a pattern of senders", "Leave it out: a table without senders is for all senders")
     if isinstance(written, str) and written.startswith("@"):
         raise wrong(f"{written!r} is not a sender", f'For all senders of the domain write "{written[1:]}"')
     return mailbox_pattern(written) if isinstance(written, str) and "@" in written else domain_pattern(written)
@@ -262,7 +262,7 @@ def _server_table(written: dict[str, Any]) -> str:
         least, most = (1, 65_535) if key == "port" else (0, 65_535)
         value = written.get(key, least)
         if type(value) is not int or not least <= value <= most:
-            raise wrong(f"{value!r} is no {key} of a server", f"Write a number from {least} to {most}")
+            raise wrong(f"{value!r} is not a {key} of a server", f"Write a number from {least} to {most}")
     if type(written.get("mx", False)) is not bool:
         raise wrong(f"{written['mx']!r} is neither true nor false", "Write mx = true, or leave it out")
     words = [host(written["host"])]

@@ -237,7 +237,7 @@ class _Scram:
     async def respond(self, challenge: bytes) -> bytes | None:
         client = self._client
         if client.proved:  # nothing may follow; a server that goes on would have us go on for ever
-            self._fault = "it goes on behind its SCRAM proof"
+            self._fault = "it goes on after its SCRAM proof"
             return None
         if self._answered:
             self._fault = client.server_final(challenge)

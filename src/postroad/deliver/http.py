@@ -147,7 +147,7 @@ class HttpCourier(TaskCourier):
         assert isinstance(secret, str) and isinstance(authorization, str)
         key = secret_of(secret) if secret else b""
         if key is None:
-            return _deferred("4.3.5", f"{target.secret_file}: its first line is no secret in Base64")
+            return _deferred("4.3.5", f"{target.secret_file}: its first line is not a secret in Base64")
         try:
             body = self._body(job, target, group, now_us)
             headers = {

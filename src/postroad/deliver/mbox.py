@@ -187,7 +187,7 @@ class MboxWriter:
 
     def _check(self, file: os.stat_result, folder: os.stat_result, name: str) -> None:
         if not stat.S_ISREG(file.st_mode):
-            raise UntrustedFolder(errno.EPERM, f"{name!r} is no file")
+            raise UntrustedFolder(errno.EPERM, f"{name!r} is not a file")
         if file.st_nlink > 1:
             raise UntrustedFolder(errno.EPERM, f"{name!r} has a second name")
         if file.st_mode & stat.S_IWOTH:

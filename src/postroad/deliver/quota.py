@@ -197,7 +197,7 @@ def parse_quotas(text: str, path: str) -> dict[str, Quota] | Problem:
         for word in words:
             matched = _WORDS.fullmatch(word)
             if matched is None or (matched[1].lower() == "messages" and matched[3]):
-                return Problem(f"{path}:{number}", f"{word!r} is no quota", _REMEDY)
+                return Problem(f"{path}:{number}", f"{word!r} is not a quota", _REMEDY)
             values[matched[1].lower()] = int(matched[2]) * _FACTOR[matched[3].upper()]
         if not values:
             return Problem(f"{path}:{number}", f"{name!r} has no quota", _REMEDY)

@@ -164,10 +164,8 @@ async def _connected_from(
         return NoCourier(_unproved(where, error))
     except OSError as error:
         if own.address and error.errno == errno.EADDRNOTAVAIL:
-            return NoCourier(
-                deferred("4.3.5", f"no connection to {place(hop)}: {own.address} is no address of this machine now"),
-                ours=True,
-            )
+            text = f"no connection to {place(hop)}: {own.address} is not an address of this machine now"
+            return NoCourier(deferred("4.3.5", text), ours=True)
         return NoCourier(deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}"))
     if implicit:
         courier.tls = facts(courier.transport)

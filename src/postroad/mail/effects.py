@@ -53,18 +53,18 @@ def fault(effects: tuple[Effect, ...], body_max: int) -> str:
         match effect:
             case Prepend() | Append() | SetField():
                 if not _NAME.fullmatch(effect.name):
-                    return f"{effect.name[:40]!r} is no name of a header field"
+                    return f"{effect.name[:40]!r} is not the name of a header field"
                 if not _VALUE.fullmatch(effect.value):
-                    return f"the value of {effect.name} has a line end that is no folding, or a NUL"
+                    return f"the value of {effect.name} has a line end that is not folding, or a NUL"
                 octets += len(effect.name) + len(effect.value)
             case RemoveField():
                 if not _NAME.fullmatch(effect.name):
-                    return f"{effect.name[:40]!r} is no name of a header field"
+                    return f"{effect.name[:40]!r} is not the name of a header field"
             case ReplaceBody():
                 if len(effect.octets) > body_max:
                     return f"the body has more than {body_max} octets"
                 if not message.only_crlf(effect.octets):
-                    return "the body has a CR or an LF that is no line end"
+                    return "the body has a CR or an LF that is not a line end"
             case AddRecipient() | DropRecipient() | SetReversePath() | Record():
                 pass
             case _:

@@ -121,7 +121,7 @@ class Authenticated(_Event, frozen=True, array_like=True, tag="authenticated"):
     mechanism: str
 
 
-BROKEN_OFF: Final = "shutdown in the midst of a transaction"  # why a session ended
+BROKEN_OFF: Final = "shutdown in the middle of a transaction"  # why a session ended
 
 
 class SessionEnded(_Event, frozen=True, array_like=True, tag="session"):

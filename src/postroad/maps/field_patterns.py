@@ -32,7 +32,7 @@ def wrong_removal(written: str) -> str:
     found = _rule(written)
     if isinstance(found, str):
         return found
-    return "a text stands behind the pattern" if found.value else ""
+    return "there is text after the pattern" if found.value else ""
 
 
 def wrong_change(written: str) -> str:
@@ -42,14 +42,14 @@ def wrong_change(written: str) -> str:
         return found
     if found.negated:
         return "a negated pattern cannot change a field"
-    return "" if found.value else "there is no new text behind the pattern"
+    return "" if found.value else "there is no new text after the pattern"
 
 
 def wrong_addition(written: str) -> str:
     """The same of fields that come."""
     found = _ADDED.fullmatch(written)
     if found is None:
-        return 'it is no header field, "Name: value"'
+        return 'it is not a header field, "Name: value"'
     return "" if len(written.encode()) <= LINE_MAX else f"it has more than {LINE_MAX} octets"
 
 

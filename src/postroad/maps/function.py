@@ -38,7 +38,7 @@ class FunctionDriver:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="map")
             answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._function, key)
         if answer is not None and not isinstance(answer, str):
-            raise TypeError(f"the function returned {type(answer).__name__}, which is no text")
+            raise TypeError(f"the function returned {type(answer).__name__}, which is not a text")
         return answer
 
     def close(self) -> None:

@@ -101,13 +101,13 @@ def read_filter(text: str) -> LdapFilter | str:
     except ValueError as error:
         return str(error)
     if rest:
-        return f"{rest[:60]!r} stands behind the filter"
+        return f"{rest[:60]!r} stands after the filter"
     return LdapFilter(encode, tuple(letters)) if letters else "the filter has no placeholder for the key: %s, %u or %d"
 
 
 def _filter(text: str, letters: list[str], depth: int) -> tuple[Encode, str]:
     if not text.startswith("(") or depth > _DEPTH_MAX:
-        raise ValueError(f"{text[:60]!r} is no filter in parentheses")
+        raise ValueError(f"{text[:60]!r} is not a filter in parentheses")
     kind = text[1:2]
     if kind in ("&", "|", "!"):
         inner: list[Encode] = []
@@ -117,7 +117,7 @@ def _filter(text: str, letters: list[str], depth: int) -> tuple[Encode, str]:
             inner.append(encode)
             rest = rest.lstrip()
         if not rest.startswith(")") or not inner or (kind == "!" and len(inner) != 1):
-            raise ValueError(f"{text[:60]!r} is no filter")
+            raise ValueError(f"{text[:60]!r} is not a filter")
         tag = {"&": 0xA0, "|": 0xA1, "!": 0xA2}[kind]
         return (lambda values: tlv(tag, b"".join(each(values) for each in inner))), rest[1:]
     end = text.find(")")
@@ -131,7 +131,7 @@ def _item(text: str, letters: list[str]) -> Encode:
     tag = {">": 0xA5, "<": 0xA6, "~": 0xA8}.get(name[-1:], 0xA3)
     name = name[:-1] if tag != 0xA3 else name
     if not equals or not _ATTRIBUTE.fullmatch(name.strip()):
-        raise ValueError(f"{text[:60]!r} is no condition such as mail=%s")
+        raise ValueError(f"{text[:60]!r} is not a condition such as mail=%s")
     attribute = name.strip().encode()
     if value == "*" and tag == 0xA3:
         return lambda values: tlv(0x87, attribute)

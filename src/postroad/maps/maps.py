@@ -279,7 +279,7 @@ def _of(
     missing = [name for name in options.maps if name not in made]
     if missing:
         text = f"there is no map {missing[0]!r} before it"
-        return Problem(f"map {options.name}", text, "Write a map of several maps behind these maps.")
+        return Problem(f"map {options.name}", text, "Write a map of several maps after these maps.")
     return kind([made[name] for name in options.maps])
 
 

@@ -253,7 +253,7 @@ def _rule(text: str, dialect: PatternDialect, engines: _Engines, *, condition: b
     text = text[1:].lstrip() if negated else text
     cut = _cut(text)
     if cut is None:
-        return f"{text[:60]!r} is no pattern between two delimiters"
+        return f"{text[:60]!r} is not a pattern between two delimiters"
     pattern, rest = cut
     found = _FLAGS.match(rest)
     assert found is not None

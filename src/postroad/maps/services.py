@@ -81,10 +81,10 @@ async def _netstring(streams: Streams, question: bytes) -> str:
     writer.write(b"%d:%s," % (len(question), question))
     digits = (await reader.readuntil(b":"))[:-1]
     if not digits.isdigit() or len(digits) > _LENGTH_MAX or int(digits) > VALUE_MAX:
-        raise Away("the server's answer is no netstring")
+        raise Away("the server's answer is not a netstring")
     octets = await reader.readexactly(int(digits) + 1)
     if octets[-1:] != b",":
-        raise Away("the server's answer is no netstring")
+        raise Away("the server's answer is not a netstring")
     return octets[:-1].decode("utf-8", "backslashreplace")
 
 
@@ -227,7 +227,7 @@ def http_driver(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or "{key}" not in url.partition(parts.netloc)[2]:
         remedy = "Write https://host/path/{key}."
-        return Problem(where, "url must begin with https:// or http:// and have {key} behind the host", remedy)
+        return Problem(where, "url must begin with https:// or http:// and have {key} after the host", remedy)
     token = read_password(password_file)
     if isinstance(token, Problem):
         return token

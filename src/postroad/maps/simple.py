@@ -183,12 +183,12 @@ def parse_cidr(lines: Iterable[bytes], where: str) -> tuple[CidrSource, list[Pro
 def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
     found = _RULE.fullmatch(text)
     if found is None:
-        return f"{text[:60]!r} is no rule"
+        return f"{text[:60]!r} is not a rule"
     negated, written, value = found[1] == "!", found[2], found[3].strip()
     try:
         network = ipaddress.ip_network(written.removeprefix("[").replace("]", "", 1))
     except ValueError as error:
-        return f"{written[:60]!r} is no network ({error})"
+        return f"{written[:60]!r} is not a network ({error})"
     if not value and not condition:
         return f"{written[:60]!r} has no value"
     return CidrRule(network, negated, value, [] if condition else None)

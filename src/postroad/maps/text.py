@@ -172,7 +172,7 @@ def parse_aliases(lines: Iterable[bytes], where: str) -> Parsed:
         name = b"" if match is None else match[1].strip().removeprefix(b"\\")
         value = b"" if match is None else match[2].strip()
         if not name or not value:
-            _doubt(found, where, number, f"{_shown(line)} is no entry", _ALIAS_REMEDY)
+            _doubt(found, where, number, f"{_shown(line)} is not an entry", _ALIAS_REMEDY)
             continue
         if len(name) > 1 and name.startswith(b'"') and name.endswith(b'"'):
             name = re.sub(rb"\\(.)", rb"\1", name[1:-1])

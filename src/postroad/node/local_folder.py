@@ -61,7 +61,7 @@ def _prepare_drop(folder: Path, at: int, uid: int, gid: int) -> Problem | None:
         if stat.S_IMODE(os.fstat(drop).st_mode) != places.DROP_MODE:
             os.fchmod(drop, places.DROP_MODE)
     except OSError as error:
-        return _problem(folder / places.DROP, f"has not the right owner or mode ({error.strerror})", folder)
+        return _problem(folder / places.DROP, f"does not have the right owner or mode ({error.strerror})", folder)
     finally:
         os.close(drop)
     return None
@@ -81,7 +81,7 @@ def doubts(folder: Path, gid: int) -> list[str]:
     members = system.group_members(gid)
     if members:
         names = ", ".join(members)
-        found.append(f"{names}: of the node's group, so they can read mail in {folder / places.DROP}")
+        found.append(f"in the node's group: {names}; these users can read mail in {folder / places.DROP}")
     return found
 
 

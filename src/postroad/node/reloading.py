@@ -126,9 +126,9 @@ class Reloading:
             return found
         fixed = [key for key in FIXED if attrgetter(key)(found) != attrgetter(key)(self.settings)]
         if fixed:
-            return [f"`{key}` is taken at start only: restart the node for it" for key in fixed]
+            return [f"a change of `{key}` needs a restart of the node" for key in fixed]
         if options.porter_table(found) != options.porter_table(self.settings):
-            return ["how mail is delivered as other users is taken at start only: restart the node for it"]
+            return ["a change of deliveries as other users needs a restart of the node"]
         await self._wait_for_workers()
         added, problems = self._sockets.bind_missing(found, len(self._workers))
         prepared: set[int] = set()

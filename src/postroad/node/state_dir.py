@@ -90,7 +90,7 @@ class NodeLock:
                 os.close(folder)
             found = os.fstat(self.descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                return f"{path} is no lock file of a node: remove it"
+                return f"{path} is not a lock file of a node: remove it"
             if owner is not None:
                 os.fchown(self.descriptor, *owner)  # for a later start by that user himself
         except OSError as error:

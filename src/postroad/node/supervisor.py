@@ -190,7 +190,7 @@ class Supervisor:
         if shared is not None:
             unmade = local_folder.prepare(shared, owner)
             if unmade is not None:
-                self._say("error", f"mail of users is not kept while the node does not take it: {unmade}")
+                self._say("error", f"users cannot leave mail while the node does not take it: {unmade}")
         self._sending.load()
         problem = self._guard.load()
         if problem:

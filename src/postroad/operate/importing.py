@@ -147,7 +147,7 @@ def _without_target(row: Waiting) -> Waiting:
     file is held, and an operator decides."""
     if not _TARGET.match(row.destination):
         return row
-    text = f"an alias of the other node led it to {row.destination}; released, it goes to the recipient's mailbox"
+    text = f"an alias of the other node led it to {row.destination}; if released, it goes to the recipient's mailbox"
     return msgspec.structs.replace(row, held=True, released=False, text=text)
 
 

@@ -420,7 +420,7 @@ def _recipient_lines(
         why = "the last attempt" if row.held and row.remote else "because"
         lines.append(f"      {why}: {clean(said_by(row.remote, row.text))}")
     if row.delay_reported:
-        lines.append("      the sender has been sent a delay report")
+        lines.append("      the sender has got a delay report")
     return lines
 
 

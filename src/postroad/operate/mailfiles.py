@@ -274,7 +274,7 @@ def _address(path: Path, name: str, text: str) -> Address:
         return Address(text, "")
     address = parse_mailbox(text)
     if address is None:
-        raise UnfitFile(f"{path}: {name}: {text!r} is no address")
+        raise UnfitFile(f"{path}: {name}: {text!r} is not an address")
     return address
 
 

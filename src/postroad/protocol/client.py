@@ -261,7 +261,7 @@ class ClientMachine:
             if event is not None:
                 return event
         if (self._output or (not self._expected and self._state is _IDLE)) and reader.pending:
-            return self._surplus("octets that nothing was asked for")  # the next command is not on its way yet
+            return self._surplus("octets that we did not ask for")  # the next command is not on its way yet
         return None
 
     # -- what the host may ask for while idle ----------------------------------------------------------------------
@@ -284,7 +284,7 @@ class ClientMachine:
         self._asks_only = asks_only
         if self._reader.pending:
             # It would be taken for the reply to MAIL, and all behind it for something else than it is.
-            self._events.append(self._surplus("octets that nothing was asked for"))
+            self._events.append(self._surplus("octets that we did not ask for"))
             return
         if bdat and self._kept:
             self._next = mail, rcpts, before
@@ -369,7 +369,7 @@ class ClientMachine:
         """XCLIENT: SessionReady if the session has begun again, with EHLO by the name `hello`, else XclientRefused."""
         assert self.step is Step.IDLE
         if self._reader.pending:  # it would be taken for the reply
-            self._events.append(self._surplus("octets that nothing was asked for"))
+            self._events.append(self._surplus("octets that we did not ask for"))
             return
         self._spoken_for = hello
         self._say(Step.XCLIENT, command)
@@ -437,7 +437,7 @@ class ClientMachine:
     def _injected(self) -> ConnectionEnded:
         """RFC 3207 §4, CVE-2011-0411: plaintext behind the answer would be read as if TLS had brought it."""
         self.injected = True
-        text = f"octets in plaintext behind the answer to STARTTLS: {self._reader.held}"
+        text = f"octets in plaintext after the answer to STARTTLS: {self._reader.held}"
         return self.end(Result(Outcome.DEFERRED, Reach.HOP, "4.7.0", text))
 
     # -- replies -------------------------------------------------------------------------------------------------------
@@ -514,7 +514,7 @@ class ClientMachine:
                 return self.end(refusal(answer, Reach.MESSAGE, Subject.MESSAGE))
             if not self._results and not self._kept:  # before the first message: the remote refuses the session
                 return self.end(refusal(answer, Reach.HOP, Subject.SESSION))
-        text = f"a reply that nothing was asked for: {brief(answer)}"
+        text = f"a reply that we did not ask for: {brief(answer)}"
         return self.end(Result(Outcome.DEFERRED, Reach.SESSION, "4.5.0", text))
 
     def _unfit(self, verb: str, answer: Reply) -> ConnectionEnded:
@@ -613,7 +613,7 @@ class ClientMachine:
             self._say(Step.AUTH, b64encode(late) + b"\r\n")
             return None
         if self._reader.pending:
-            return self._surplus("octets behind a challenge")
+            return self._surplus("octets after a challenge")
         self._state = Step.RESPONSE
         return AuthChallenged(challenge)
 
@@ -671,7 +671,7 @@ class ClientMachine:
         """Something stands behind a reply, where content would be sent."""
         answer = self._reader.next()
         if not isinstance(answer, Reply):
-            return self._broken(answer.text) if answer is not None else self._surplus(f"octets behind {what}")
+            return self._broken(answer.text) if answer is not None else self._surplus(f"octets after {what}")
         if answer.code == 421:
             return self.end(refusal(answer, Reach.SESSION, Subject.SESSION))
         return self._unasked(answer)
@@ -763,7 +763,7 @@ def _odd(verb: str, answer: Reply) -> Result:
 
 
 def _no_bdat(answer: Reply) -> Result:
-    text = "the remote refused BDAT, which it had offered; DATA is to be tried"
+    text = "the remote refused BDAT, which it had offered; DATA is tried next"
     return Result(Outcome.DEFERRED, Reach.SESSION, "4.5.1", text, brief(answer))
 
 

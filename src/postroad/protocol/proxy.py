@@ -195,7 +195,7 @@ def _v2(octets: bytes) -> Header | BadProxyHeader:
         return BadProxyHeader(f"a PROXY header with the unknown command {command}")
     length = _LENGTHS.get(family)
     if length is None:
-        return BadProxyHeader(f"a PROXY header for {family:#04x}, which is no family and transport")
+        return BadProxyHeader(f"a PROXY header for {family:#04x}, which is not a known family and transport")
     if len(octets) < _FIXED + length:
         return BadProxyHeader("a PROXY header too short for its addresses")
     header = _addressed(family, octets[_FIXED : _FIXED + length])

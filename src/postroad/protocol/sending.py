@@ -177,7 +177,7 @@ def _tls_refused(envelope: Envelope, offered: Capabilities, security: Security) 
     if not required or envelope.reverse_path is None:
         return None
     if not security.tls or not security.verified:
-        text = "the sender requires TLS (REQUIRETLS) with a verified certificate, which this session has not"
+        text = "the sender requires TLS (REQUIRETLS) with a verified certificate, which this session does not have"
         return Result(Outcome.FAILED, Reach.MESSAGE, "5.7.10", text)
     if not offered.require_tls:
         text = "the sender requires TLS (REQUIRETLS), which the remote does not offer"

@@ -640,7 +640,7 @@ class ServerMachine:
         verb = _VERBS.get(word)
         if verb is None:
             if word in _HTTP:
-                return self._end(421, "4.7.0", "This is no HTTP server")
+                return self._end(421, "4.7.0", "This is not an HTTP server")
             return self._error(answers.NOT_IMPLEMENTED if word in _OBSOLETE else answers.UNKNOWN)
         argument = argument.lstrip(b" ")
         match verb:

@@ -452,7 +452,7 @@ class Dialog:
             case authenticate.Right():
                 self._authenticated(outcome.account.name, outcome.source)
             case authenticate.Busy():
-                self._not_now(outcome.reason or "who verifies could not be asked", outcome.name)
+                self._not_now(outcome.reason or "the backend that verifies passwords could not be asked", outcome.name)
             case authenticate.Improper():
                 self._tell(outcome.reply, "", "AUTH")
                 self.machine.reply(outcome.reply)

@@ -129,7 +129,7 @@ class DropFiles:
     def _read(self, descriptor: int) -> DropFile | BadFile:
         state = self._posix.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
-            return BadFile("is no file")
+            return BadFile("is not a file")
         if state.st_nlink != 1:
             return BadFile("has several names")
         octets = os.pread(descriptor, min(state.st_size, places.REQUEST_MAX), 0)
@@ -138,7 +138,7 @@ class DropFiles:
         if isinstance(request, str):
             return BadFile(request)
         if request.verb != places.SUBMIT:
-            return BadFile("is no message")
+            return BadFile("is not a message")
         if end + request.size != state.st_size:
             return BadFile("is not whole")
         return DropFile(descriptor, state.st_uid, request, end, state.st_mtime)

@@ -50,7 +50,7 @@ class _Guarded:
         except Exception:
             return self._broke("ask")
         if not isinstance(verdict, Verdict):
-            self._log(f"an inspection answered {type(verdict).__name__}, which is no Verdict")
+            self._log(f"an inspection answered {type(verdict).__name__}, which is not a Verdict")
             self.broken = True
             return _UNSURE
         return verdict

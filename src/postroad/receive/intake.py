@@ -43,7 +43,7 @@ from postroad.receive.draft import Changes, Draft
 from postroad.receive.inspecting import Inspections
 from postroad.receive.setup import ListenerSetup, Mending
 
-_FAULTY: Final = Verdict(Action.DEFER, replies.UNSURE, "a rule wants what cannot be done")
+_FAULTY: Final = Verdict(Action.DEFER, replies.UNSURE, "a rule asks for something that cannot be done")
 _MEMORY_SPENT: Final = Verdict(Action.DEFER, replies.NO_MEMORY, NO_MEMORY)
 # Members of an Enum by plain names: on Python 3.11 each access through its class costs a look-up more.
 _NOTHING: Final = Mending.NOTHING
@@ -442,7 +442,7 @@ class Intake:
         if changes is not None:
             wrong = fault(changes.effects, setup.options.limits.size_max)
             if wrong:
-                self._log(f"a rule wants what cannot be done: {wrong}")
+                self._log(f"a rule asks for something that cannot be done: {wrong}")
                 self.refuse_content(_FAULTY, answered)
                 return
             octets = changing.change(draft, octets, now_us)

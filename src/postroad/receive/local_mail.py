@@ -47,10 +47,10 @@ OnEnd = Callable[[Reply, str], None]
 
 SAMPLE_MAX: Final = 1_048_576  # octets of a message that are kept for a report
 
-_BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is no line end")
+_BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is not a line end")
 _NOBODY: Final = reply(554, "5.1.3", "No recipient addresses found in message header")
-_NO_SENDER: Final = reply(553, "5.1.7", "The sender is no mail address")
-_NO_ADDRESS: Final = reply(501, "5.1.3", "A recipient is no mail address")
+_NO_SENDER: Final = reply(553, "5.1.7", "The sender is not a mail address")
+_NO_ADDRESS: Final = reply(501, "5.1.3", "A recipient is not a mail address")
 
 
 class LocalMail:

@@ -68,7 +68,7 @@ def read(octets: bytes) -> LocalRequest | str:
         if word == "to":
             recipients.append(value)
         elif word in values:
-            return f"{word} stands twice"
+            return f"{word} is there twice"
         else:
             values[word] = value
     return _request(verb, tuple(recipients), values)
@@ -85,7 +85,7 @@ def _request(verb: str, recipients: tuple[str, ...], values: dict[str, str]) -> 
     if notify is None:
         return "notify is not as in RFC 3461"
     if not (size.isascii() and size.isdigit() and len(size) < 19):
-        return "size is no number"
+        return "size is not a number"
     if len(envid) > ENVID_MAX or not envid.isascii():
         return f"envid has more than {ENVID_MAX} characters, or others than ASCII"
     return LocalRequest(

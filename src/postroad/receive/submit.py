@@ -46,7 +46,7 @@ LISTENER: Final = "submit"  # the name in log and history
 
 _BUSY: Final = reply(451, "4.3.2", f"{AT_ONCE_MAX} submissions are under way; try again")
 _NOT_READ: Final = reply(501, "5.5.4", "The request cannot be read")
-_BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is no line end")
+_BARE: Final = reply(554, "5.6.0", "The message has a CR or an LF that is not a line end")
 _TOO_SLOW: Final = reply(451, "4.4.2", "The message did not come in time")
 
 

@@ -149,7 +149,7 @@ def _why_not(report: RecipientReport, envelope: Envelope, options: ReportOptions
 def _why_not_postmaster(report: RecipientReport, envelope: Envelope, options: ReportOptions) -> str | None:
     postmaster = _address(options.postmaster)
     if postmaster is None:
-        return "no return address, and no postmaster is set to be told"
+        return "no return address, and no postmaster is set"
     recipient = report.recipient
     if envelope.peer.listener == LISTENER_POSTMASTER or postmaster in (recipient.address, recipient.given):
         return "no return address, and it could not be delivered to the postmaster"

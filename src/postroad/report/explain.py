@@ -132,7 +132,7 @@ def _headline(facts: ReportFacts) -> str:
     if facts.to_postmaster:
         return (
             "A message without a return address (most often a report, as this is one) could not be delivered to "
-            f"{whom}. Its sender cannot be told, so this report goes to you, the postmaster. There will be no "
+            f"{whom}. The node cannot tell its sender, so this report goes to you, the postmaster. There will be no "
             "further attempt."
         )
     match facts.action:
@@ -140,20 +140,20 @@ def _headline(facts: ReportFacts) -> str:
             return f"Your message could not be delivered to {whom}. There will be no further attempt."
         case DsnAction.DELAYED:
             return (
-                f"Your message has not yet been delivered to {whom}. It is kept and tried again: you need not do "
-                "anything, and you should not send it again. You will be told if it cannot be delivered in the end."
+                f"Your message has not yet been delivered to {whom}. It is kept and tried again. You do not have to do "
+                "anything, and you should not send it again. You will get a report if it cannot be delivered."
             )
         case DsnAction.DELIVERED:
             return f"Your message was delivered to {whom}. This report was asked for; it does not say that it was read."
         case DsnAction.RELAYED:
             return (
                 f"Your message was handed over to another mail system for {whom}, which does not confirm the "
-                "delivery. You will hear nothing more of it unless that system reports a failure."
+                "delivery. You will hear no more about it unless that system reports a failure."
             )
         case DsnAction.EXPANDED:
             return (
-                f"Your message was accepted for {whom} and passed on to everyone whom that address stands for. "
-                "You will only be told of failures from here on."
+                f"Your message was accepted for {whom} and passed on to everyone that this address stands for. "
+                "From now on you will hear only of failures."
             )
 
 

@@ -271,10 +271,12 @@ def _target(word: str) -> AliasTarget | str:
         return "a target is missing"
     if word.startswith("@"):
         domain = _domain(word[1:])
-        return f"{word[:60]!r} is no domain" if domain is None else AliasTarget("", domain)
+        return f"{word[:60]!r} is not a domain" if domain is None else AliasTarget("", domain)
     final = word.startswith("\\")
     address = _mailbox(word.removeprefix("\\"))
-    return f"{word[:60]!r} is no mailbox" if address is None else AliasTarget(address.local_part, address.domain, final)
+    if address is None:
+        return f"{word[:60]!r} is not a mailbox"
+    return AliasTarget(address.local_part, address.domain, final)
 
 
 def _mailbox(word: str) -> Address | None:

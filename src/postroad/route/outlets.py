@@ -110,7 +110,7 @@ def outlet(word: str, source: TargetSource, options: OutletOptions) -> Destinati
     """The destination that a program, a file or a Maildir is, or what is wrong with it."""
     text = _plain(word)
     if text is None or not text.isprintable() or len(text) > _LENGTH_MAX:
-        return f"{word[:60]!r} is no program and no file: a quotation mark is missing, or it is too long"
+        return f"{word[:60]!r} is neither a program nor a file: a quotation mark is missing, or it is too long"
     if text.startswith("|"):
         if source.place not in options.programs:
             return _not_allowed(text, "programs", source.place)

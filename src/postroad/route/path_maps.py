@@ -101,7 +101,7 @@ def _at(destination: Destination, table: LocalDomain, value: str | None) -> Foun
     whole = path if path.startswith("/") else f"{table.path_base.rstrip('/')}/{path}" if table.path_base else ""
     parts = whole.strip("/").split("/")
     if not path or "{" in path or not path.isprintable() or any(part in ("", ".", "..") for part in parts):
-        return not_now(f"{value[:_SHOWN_MAX]!r} is no path of a mailbox")
+        return not_now(f"{value[:_SHOWN_MAX]!r} is not the path of a mailbox")
     kind = Transport.MAILDIR if whole.endswith("/") else Transport.MBOX
     # Another domain, or an alias that names the same file, may have other limits and another user.
     key = f"{kind.value}:{destination.domain}:{whole.rstrip('/')}"

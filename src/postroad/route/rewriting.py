@@ -122,7 +122,7 @@ class AddressMaps:
         value, key, name = found
         other = self._parsed(value, address, key)
         if other is None:
-            asked.refuse(f"map {name}: the value of {key!r} is no single address: {value[:80]!r}")
+            asked.refuse(f"map {name}: the value of {key!r} is not a single address: {value[:80]!r}")
             return NO_ANSWER
         return other
 
@@ -313,7 +313,7 @@ class Rewriter:
         for word in value.replace(",", " ").split():
             copy = parse_mailbox(word if "@" in word else f"{word}@{self._origin}")
             if copy is None:
-                asked.refuse(f"map {name}: the value of {key!r} is no list of addresses: {value[:80]!r}")
+                asked.refuse(f"map {name}: the value of {key!r} is not a list of addresses: {value[:80]!r}")
                 return []
             copies.append(copy)
         return copies

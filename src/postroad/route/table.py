@@ -284,11 +284,11 @@ class RoutingTable:
         """Mail to ``user@[192.0.2.1]``, which goes to that host itself (RFC 5321 §5.1: no MX look-up)."""
         address = literal_address(domain)
         if address is None:
-            return _nowhere("5.1.2", f"{domain} is no IP address that mail can be sent to")
+            return _nowhere("5.1.2", f"{domain} is not an IP address that mail can be sent to")
         if not self.options.literals:
             return _nowhere("5.1.2", f"this server sends no mail to address literals such as {domain}")
         if is_loopback(address) or is_unusable(address):
-            return _nowhere("5.1.2", f"{domain} is no address of another host")
+            return _nowhere("5.1.2", f"{domain} is not an address of another host")
         port = self.options.mx_port
         return Destination(f"[{address}]:{port}", Transport.SMTP, host=address, port=port, tls=self.options.tls)
 

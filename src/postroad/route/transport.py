@@ -180,10 +180,10 @@ def _server(written: str, place: int) -> SetServer | str:
         return SetServer(_address(written), 0, priority=place)
     match = _SERVER.fullmatch(written)
     if match is None:
-        return f"{written[:60]!r} is no host; an IPv6 address stands in brackets"
+        return f"{written[:60]!r} is not a host; an IPv6 address stands in brackets"
     host, port = match[1], _port(match[2])
     if port is None:
-        return f"{match[2]!r} is no port"
+        return f"{match[2]!r} is not a port"
     bare = host.strip("[]")
     address = _address(bare[5:] if bare[:5].lower() == "ipv6:" else bare)
     if address:
@@ -191,7 +191,7 @@ def _server(written: str, place: int) -> SetServer | str:
     try:
         return SetServer(canonical_domain(bare), port, not host.startswith("["), place)
     except ValueError:
-        return f"{bare[:60]!r} is no host"
+        return f"{bare[:60]!r} is not a host"
 
 
 def _port(written: str | None) -> int | None:

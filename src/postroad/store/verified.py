@@ -73,7 +73,7 @@ class VerifiedStore:
         return None
 
     def _say(self, error: sqlite3.Error) -> None:
-        text = f"{self._path}: what next hops said of recipients cannot be kept: {error}"
+        text = f"{self._path}: the answers of next hops about recipients cannot be kept: {error}"
         if text != self._broken:
             self._broken = text
             self._told(text)

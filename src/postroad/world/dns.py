@@ -267,7 +267,7 @@ class DnsResolver:
         try:
             name = ipaddress.ip_address(address).reverse_pointer
         except ValueError:
-            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} is no IP address", name=address)
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} is not an IP address", name=address)
         return await self._look_up(name, wire.PTR)  # type: ignore[return-value]  # PTR records hold names
 
     async def addresses(self, host: str) -> DnsAnswer[str]:
@@ -315,7 +315,7 @@ class DnsResolver:
     def _refuse(self, name: str) -> DnsAnswer[Value] | None:
         """The answer to what is not asked at all."""
         if wire.encode_name(name) is None or name == "invalid" or name.endswith(".invalid"):  # RFC 6761 §6.4
-            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} is no name that the DNS can hold", name=name)
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} is not a name that the DNS can hold", name=name)
         if len(self._inquiries) >= self.options.queries_max + self.options.waiting_max:
             return DnsAnswer(DnsStatus.ERROR, (), "too many DNS look-ups are waiting", name=name)
         return None
@@ -455,7 +455,7 @@ class _Inquiry:
         self._asked = name
         encoded = wire.encode_name(name)
         if encoded is None:
-            self._end(self._error(f"its alias {name} is no name that the DNS can hold"))
+            self._end(self._error(f"its alias {name} is not a name that the DNS can hold"))
             return
         self._message_name = encoded
         self._tries = self._resolver.plan(self._loop.time()) * self._resolver.options.attempts

@@ -62,7 +62,7 @@ def open_file(path: str) -> BufferedReader:
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(state.st_mode) and state.st_rdev != _NULL_DEVICE:
-            raise OSError(errno.EINVAL, "it is a device, a FIFO or a socket, and no file", path)
+            raise OSError(errno.EINVAL, "it is a device, a FIFO or a socket, not a file", path)
         return open(handle, "rb")
     except BaseException:
         os.close(handle)

@@ -180,7 +180,7 @@ class _Visit:
     def _handed_over(self, task: asyncio.Task[None]) -> None:
         self._server.over(self)
         if not task.cancelled() and task.exception() is not None:
-            _LOG.error("a connection behind a PROXY header broke", exc_info=task.exception())
+            _LOG.error("a connection with a PROXY header broke", exc_info=task.exception())
 
     def _end(self, text: str) -> None:
         self._stop()

@@ -85,8 +85,8 @@ def blames_address(problem: Problem) -> bool:
     return problem.text in (_NO_ADDRESS, _NOT_OURS, _NO_IPV6)
 
 
-_NO_ADDRESS = "is no IP address to listen on"
-_NOT_OURS = "is no address of this machine"
+_NO_ADDRESS = "is not an IP address to listen on"
+_NOT_OURS = "is not an address of this machine"
 _NO_IPV6 = "IPv6 is off on this machine"
 
 

@@ -305,7 +305,7 @@ async def test_a_function_says_who_it_is(function: Any) -> None:
     [
         (lambda question: 1 / 0, "ZeroDivisionError"),
         (lambda question: 7, "a int, which is neither"),
-        (lambda question: "a\nb", "an account name that is none"),
+        (lambda question: "a\nb", "an account name that is not valid"),
         (lambda question: Account("a", addresses=("nonsense",)), "an address that is neither"),
     ],
 )

@@ -35,7 +35,7 @@ def test_what_is_none(written: str) -> None:
 def test_an_account_that_was_banned_under_an_odd_name_can_be_let_in_again() -> None:
     bans = Bans([Ban("a/b", 0, 0, "failed", "", True)])
     assert [row.text for row in apply(bans, BanRequest("lift", ("A/B", "c/d")), 1)] == [
-        "lifted", "is no address, network or account",
+        "lifted", "is not an address, network or account",
     ]  # fmt: skip
     assert not len(bans)
 
@@ -44,7 +44,7 @@ def test_add_and_lift() -> None:
     bans = Bans()
     rows = apply(bans, BanRequest("add", ("192.0.2.0/24", "Ann", "1.2.3"), 60.0, "spam", "root"), 1_000_000)
     assert [(row.subject, row.text) for row in rows] == [
-        ("192.0.2.0/24", "banned"), ("ann", "banned"), ("1.2.3", "is no address, network or account"),
+        ("192.0.2.0/24", "banned"), ("ann", "banned"), ("1.2.3", "is not an address, network or account"),
     ]  # fmt: skip
     assert rows[0].ban == Ban("192.0.2.0/24", 1_000_000, 61_000_000, "spam", "root")
     assert bans.of_account("ann", 2_000_000) is not None

@@ -51,12 +51,12 @@ def test_fields_of_which_there_may_be_several() -> None:
         ("ann@local.test, eve@x.test", "550 5.7.1 From names <eve@x.test>"),
         ("eve@x.test, <ann@local.test>", "550 5.7.1 From names <eve@x.test>"),
         ("Group: ann@local.test, eve@x.test;", "550 5.7.1 From names <eve@x.test>"),
-        ("undisclosed", "550 5.7.1 From names no mailbox"),
-        ("ann@local.test, boss", "550 5.7.1 From names no mailbox"),
-        ("<ann@local.test> eve@x.test", "550 5.7.1 From names no mailbox"),
-        ('"ann@local.test', "550 5.7.1 From names no mailbox"),
-        ("ann@local.test" + " " * 20_000 + ",eve@x.test", "550 5.7.1 From names no mailbox"),
-        ("=?utf-8?q?ann=40local.test?=", "550 5.7.1 From names no mailbox"),
+        ("undisclosed", "550 5.7.1 From has no mailbox"),
+        ("ann@local.test, boss", "550 5.7.1 From has no mailbox"),
+        ("<ann@local.test> eve@x.test", "550 5.7.1 From has no mailbox"),
+        ('"ann@local.test', "550 5.7.1 From has no mailbox"),
+        ("ann@local.test" + " " * 20_000 + ",eve@x.test", "550 5.7.1 From has no mailbox"),
+        ("=?utf-8?q?ann=40local.test?=", "550 5.7.1 From has no mailbox"),
     ],
 )
 def test_whom_from_may_name(value: str, expected: str) -> None:

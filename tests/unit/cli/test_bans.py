@@ -70,7 +70,7 @@ def test_wrong_usage(place: Place, arguments: tuple[str, ...]) -> None:
 
 
 def test_nothing_done_is_exit_code_1(place: Place) -> None:
-    assert "is no address" in place.call("add", "192.0.2.300", code=1).output
+    assert "is not an address" in place.call("add", "192.0.2.300", code=1).output
     assert "too much of the world" in place.call("add", "0.0.0.0/0", code=1).output
 
 

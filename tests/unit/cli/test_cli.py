@@ -175,4 +175,4 @@ def test_check_tries_the_places_to_listen_on(tmp_path: Path) -> None:
     )
     done = run("check", "-c", str(tmp_path / "postroad.toml"))
     assert done.exit_code == 78
-    assert "postroad.toml:9: listener[1].address: 192.0.2.77:2525 is no address of this machine." in done.stderr
+    assert "postroad.toml:9: listener[1].address: 192.0.2.77:2525 is not an address of this machine." in done.stderr

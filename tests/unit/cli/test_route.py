@@ -89,4 +89,4 @@ def test_other_addresses_of_sender_and_recipient(tmp_path: Path) -> None:
     assert "the recipient <ada@far.example> became <lovelace@other.example>\n" in text
     ended = CliRunner().invoke(route, ["broken@far.example", "-c", str(file), "--json"])
     assert ended.exit_code == 1
-    assert "no single address" in json.loads(ended.stdout)[0]["problem"]
+    assert "not a single address" in json.loads(ended.stdout)[0]["problem"]

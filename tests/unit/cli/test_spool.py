@@ -306,9 +306,9 @@ def _edit(folder: Path, **changes: Any) -> None:
     [
         ({"format": "other-1"}, "format"),
         ({"unknown": 1}, "unknown"),
-        ({"address": "a@x.example>\r\nRCPT TO:<b@y.example"}, "is no address"),
-        ({"address": ""}, "is no address"),
-        ({"reverse_path": "not an address"}, "is no address"),
+        ({"address": "a@x.example>\r\nRCPT TO:<b@y.example"}, "is not an address"),
+        ({"address": ""}, "is not an address"),
+        ({"reverse_path": "not an address"}, "is not an address"),
         ({"recipients": []}, "recipients"),
         ({"notify": ["SOMETIMES"]}, "SOMETIMES"),
         ({"envid": "a\r\nb"}, "control character"),

@@ -212,7 +212,7 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         listener('role = "mx"') + DOMAIN + '[[map]]\nname = "all"\nkind = "first"\nmaps = ["people"]\n' + ONE_MAP,
         "map[1].maps[1]",
         "There is no map 'people' before this one",
-        "behind these maps",
+        "after these maps",
     ),
     (
         "an inspector without a module",
@@ -437,7 +437,7 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "Remove",
     ),
     (
-        "a limit of a client that is no network",
+        "a limit of a client that is not a network",
         '[[sending.limit]]\nwhose = "client"\nwho = "host.example.org"\nmessages_per_hour = 1',
         "sending.limit[1].who[1]",
         "is not an IP network",
@@ -671,7 +671,7 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "a user that is a template",
         domain('recipients = "any"', 'path = "m/{local_part}"', 'user = "u-{local_part}"'),
         "domain[1].user",
-        "is no user",
+        "is not a user",
         "{local_part}",
     ),
     (

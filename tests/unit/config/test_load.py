@@ -331,7 +331,7 @@ def test_a_table_that_is_there_twice_is_no_matter_of_brackets(tmp_path: Path) ->
         ("hostname = mail.example.org", "Invalid value", 'Write a text in quotes: hostname = "mail.example.org"'),
         ("state_dir = /var/lib/postroad", "Invalid value", 'state_dir = "/var/lib/postroad"'),
         ("shutdown_s = 30s", "after a statement", 'shutdown_s = "30s"'),
-        ("workers = yes", "yes is no value", "workers = true or workers = false, in small letters"),
+        ("workers = yes", "yes is not a value", "workers = true or workers = false, in small letters"),
         ("workers = 1\nworkers = 2", "'workers' is given twice", "Remove one of the two lines"),
         ("workers: 1", "Expected '='", "Correct the line"),
         ('hostname = "x', "Illegal character", "Correct the line"),

@@ -61,7 +61,7 @@ def test_a_port_in_use_is_found_unless_it_may_be_our_own(tmp_path: Path) -> None
 @pytest.mark.parametrize("running", [True, False])
 def test_an_address_of_another_machine_is_found(running: bool, tmp_path: Path) -> None:
     (line,) = tried(tmp_path, address="192.0.2.77", running=running)
-    assert line.startswith("12: listener[1].address: 192.0.2.77:") and "is no address of this machine" in line
+    assert line.startswith("12: listener[1].address: 192.0.2.77:") and "is not an address of this machine" in line
 
 
 def test_an_address_to_send_from_that_is_none_of_this_machine_is_found(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_an_address_to_send_from_that_is_none_of_this_machine_is_found(tmp_path:
     settings = loading.load(file)
     assert isinstance(settings, Settings), settings
     first, second = (str(each).removeprefix(f"{file}:") for each in loading.tried(file, settings, running=True))
-    assert first.startswith("4: outbound.source_ipv4: 192.0.2.76 is no address of this machine")
-    assert second.startswith("7: next_hop[1].source_ipv4[2]: 192.0.2.77 is no address of this machine")
+    assert first.startswith("4: outbound.source_ipv4: 192.0.2.76 is not an address of this machine")
+    assert second.startswith("7: next_hop[1].source_ipv4[2]: 192.0.2.77 is not an address of this machine")
 
 
 @pytest.mark.parametrize(

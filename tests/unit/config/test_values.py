@@ -125,9 +125,9 @@ def test_what_is_written_wrong_is_named_with_its_remedy(
     [
         ("a.example fast", "'fast' says nothing of a server"),
         ("a.example weight=x", "'weight=x' says nothing of a server"),
-        ("a.example port=0", "0 is no port of a server"),
-        ({"host": "a.example", "weight": 70_000}, "70000 is no weight of a server"),
-        ({"host": "a.example", "weight": True}, "True is no weight of a server"),
+        ("a.example port=0", "0 is not a port of a server"),
+        ({"host": "a.example", "weight": 70_000}, "70000 is not a weight of a server"),
+        ({"host": "a.example", "weight": True}, "True is not a weight of a server"),
         ({"host": "a.example", "prio": 1}, "a server has no key 'prio'"),
         ({"port": 25}, "a server needs a host"),
         ({"host": "a.example", "mx": 1}, "1 is neither true nor false"),

@@ -190,7 +190,7 @@ def test_no_file_at_all(tmp_path: Path) -> None:
         put(given(tmp_path))
     (tmp_path / "ada").rmdir()
     os.mkfifo(tmp_path / "ada")
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="not a file"):
         put(given(tmp_path))
 
 

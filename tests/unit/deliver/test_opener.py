@@ -1027,7 +1027,7 @@ async def test_an_address_that_is_missing_is_passed_over_and_if_all_are_the_mail
     assert not isinstance(there, Attempt) and remote.peers == ["127.0.0.8"]
     missing = await sender.open(hop(remote), origin=origin("192.0.2.77"))
     assert isinstance(missing, Attempt) and missing.outcome is Outcome.DEFERRED and missing.status == "4.3.5"
-    assert "192.0.2.77 is no address of this machine now" in missing.text
+    assert "192.0.2.77 is not an address of this machine now" in missing.text
     assert missing.remote_address == "", "else it would count as a refusal by the host"
     assert remote.connections == 1, "nothing is sent from another address"
 

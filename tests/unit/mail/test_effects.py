@@ -61,8 +61,8 @@ def test_a_section_without_its_last_line_end_gets_it() -> None:
 @pytest.mark.parametrize(
     ("effect", "wrong"),
     [
-        (Prepend("A B", b"1"), "no name"),
-        (RemoveField("A:"), "no name"),
+        (Prepend("A B", b"1"), "not the name"),
+        (RemoveField("A:"), "not the name"),
         (Append("A", b"1\r\nEvil: yes"), "line end"),
         (Append("A", b"1\n 2"), "line end"),
         (Append("A", b"1\0"), "NUL"),
@@ -70,7 +70,7 @@ def test_a_section_without_its_last_line_end_gets_it() -> None:
         (Append("A", b"1\r\n"), "line end"),
         (SetField("A", b"x" * 300_000), "octets of header fields"),
         (ReplaceBody(b"x" * 1001), "more than 1000 octets"),
-        (ReplaceBody(b"one\ntwo"), "no line end"),
+        (ReplaceBody(b"one\ntwo"), "not a line end"),
     ],
 )
 def test_what_would_break_the_message_is_a_fault(effect: Effect, wrong: str) -> None:

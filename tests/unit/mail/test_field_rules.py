@@ -80,12 +80,12 @@ def test_a_line_that_grows_is_folded() -> None:
 
 @pytest.mark.parametrize(("wrong", "entry", "why"), [
     (wrong_removal, "User Agent", "neither the name"), (wrong_removal, "/(?=x)/", "linear time"),
-    (wrong_removal, "/x/ y", "behind the pattern"), (wrong_removal, "/(/", "cannot be understood"),
-    (wrong_change, "User-Agent", "no pattern"), (wrong_change, "/x/", "no new text"),
+    (wrong_removal, "/x/ y", "after the pattern"), (wrong_removal, "/(/", "cannot be understood"),
+    (wrong_change, "User-Agent", "is not a pattern"), (wrong_change, "/x/", "no new text"),
     (wrong_change, "!/x/ Y: z", "negated"), (wrong_change, "/x/ Y: $1", "group"),
     (wrong_change, r"/(.)\1/ Y: $1", "linear time"),
-    (wrong_addition, "Reply-To", "no header field"), (wrong_addition, "A: b\r\nC: d", "no header field"),
-    (wrong_addition, "A:", "no header field"), (wrong_addition, "A: " + "x" * 999, "998 octets"),
+    (wrong_addition, "Reply-To", "not a header field"), (wrong_addition, "A: b\r\nC: d", "not a header field"),
+    (wrong_addition, "A:", "not a header field"), (wrong_addition, "A: " + "x" * 999, "998 octets"),
 ])  # fmt: skip
 def test_entries_that_are_wrong(wrong: object, entry: str, why: str) -> None:
     assert callable(wrong)

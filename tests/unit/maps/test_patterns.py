@@ -73,7 +73,7 @@ def test_perl(text: str, key: str, value: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "doubt"),
     [
-        ("no pattern", "no pattern"), ("/open value", "no pattern"), ("/a/q value", "unknown flag 'q'"),
+        ("no pattern", "not a pattern"), ("/open value", "not a pattern"), ("/a/q value", "unknown flag 'q'"),
         ("/(a/ value", "cannot be understood"), ("/a/value x", "flag"), ("/(a)/ $2", "does not have"),
         ("!/(a)/ $1", "negated"), ("/(a)/ $1text", "names no group"), ("/a/ cost: $ 5", "begins nothing"),
         ("endif", "endif without if"), ("if /a/\n/b/ c", "no endif"), ("if /a/ value", "an if has a value"),

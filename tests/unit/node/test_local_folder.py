@@ -55,4 +55,4 @@ def test_what_should_be_otherwise_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(system, "group_members", lambda gid: ["eve"])
     said = local_folder.doubts(closed, os.getgid())
     assert any(f"cannot enter {closed}" in text for text in said)
-    assert any(text.startswith("eve: of the node's group") for text in said)
+    assert any(text.startswith("in the node's group: eve;") for text in said)

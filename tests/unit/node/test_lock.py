@@ -37,7 +37,7 @@ def test_a_link_is_not_followed(run: Path, tmp_path: Path) -> None:
     assert "cannot lock" in lock(run).take(None)
     (run / "node.lock").unlink()
     os.link(victim, run / "node.lock")
-    assert "is no lock file" in lock(run).take(None)
+    assert "is not a lock file" in lock(run).take(None)
     assert victim.read_text() == "precious"
 
 

@@ -135,7 +135,7 @@ async def test_a_place_that_cannot_be_had_is_found_before_a_worker_is_asked(site
 async def test_what_is_taken_at_the_start_only_is_refused(site: Site) -> None:
     site.found = cast(Settings, site.settings("new.example", "first").model_copy(update={"user": "other"}))
     (problem,) = await site.reloading.outcome()
-    assert problem.startswith("`user` is taken at start only") and site.sent == []
+    assert problem == "a change of `user` needs a restart of the node" and site.sent == []
 
 
 async def test_a_reload_that_is_asked_for_meanwhile_follows(site: Site) -> None:

@@ -107,7 +107,7 @@ async def test_the_file_is_written_after_a_while_and_a_broken_one_is_told(tmp_pa
     (tmp_path / FILE).write_bytes(b"broken")
     node.open()
     assert node.sums() == (0, 0, 0, 0)
-    assert node.said[-1][0] == "error" and "begin anew" in node.said[-1][1]
+    assert node.said[-1][0] == "error" and "start again from 0" in node.said[-1][1]
     (tmp_path / FILE).unlink()
     (tmp_path / FILE).mkdir()
     node.count(0)

@@ -115,7 +115,7 @@ def test_one_in_full() -> None:
         "  <a@x> (given as <info@x>): next attempt 2026-09-21 14:25:20 UTC (in 12 min)",
         "      to example.net, attempts 3, the last 2026-09-21 13:13:20 UTC (1 h ago)",
         "      because: mx.example.net: 450 4.2.2 mailbox full",
-        "      the sender has been sent a delay report",
+        "      the sender has got a delay report",
         "      NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a@x",
         "  <b@x>: held",
         "      to example.net, attempts 0",

@@ -177,7 +177,7 @@ def test_tls_on_a_plain_port(rest: bytes) -> None:
 @pytest.mark.parametrize("before", [b"", EHLO])
 def test_http(verb: bytes, before: bytes) -> None:
     host = Host().play(before, verb + b" / HTTP/1.1\r\nHost: x\r\n\r\nMAIL FROM:<>\r\n")
-    assert last(host) == "421 4.7.0 mx.example.org This is no HTTP server"
+    assert last(host) == "421 4.7.0 mx.example.org This is not an HTTP server"
     assert host.play(b"NOOP\r\n").replies[-1][:3] == "421"
 
 

@@ -220,7 +220,7 @@ async def test_a_user_over_its_rate_waits_and_others_do_not_wait_with_it(place: 
         (b"submit 1\nto ann\nsize 5\n\nhello world", "not whole"),
         (b"submit 1\nto ann\nsize 50\n\nhello", "not whole"),
         (b"submit 1\nto ann\nsize 99999999999\n\nhello", "not whole"),
-        (b"list 1\n\n", "no message"),
+        (b"list 1\n\n", "not a message"),
         (b"submit 9\n\n", "version"),
         (b"submit 1\nto a b\nsize 0\n\n", "5.1.3"),
         (b"submit 1\nsize 0\n\n", "5.1.3"),

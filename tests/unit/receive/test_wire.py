@@ -436,7 +436,7 @@ def test_the_end_of_the_node(run: Run) -> None:
             await asyncio.gather(*talks)
             assert heard["idle"].startswith(b"421 4.3.2") and heard["stuck"].startswith(b"421 4.3.2")
             lines = [human_line(event).decode() for event in house.logged if isinstance(event, SessionEnded)]
-            assert ["shutdown in the midst of a transaction" in line for line in lines] == [False, True]
+            assert ["shutdown in the middle of a transaction" in line for line in lines] == [False, True]
             assert [line.split()[1] for line in lines] == ["debug", "info"]
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.to_thread(socket.create_connection, address)

@@ -142,7 +142,7 @@ def test_maps_are_asked_behind_the_table(name: str, becomes: str) -> None:
 
 
 @pytest.mark.parametrize(("source", "why"), [
-    (Fixed(TABLE), "no single address"), (Fixed({"eve@host.local": NotNow("away")}), "away"),
+    (Fixed(TABLE), "not a single address"), (Fixed({"eve@host.local": NotNow("away")}), "away"),
     (Waiting({}), "has to be asked for"),
 ])  # fmt: skip
 def test_a_name_that_nobody_can_tell_now_makes_the_mail_wait(source: Any, why: str) -> None:

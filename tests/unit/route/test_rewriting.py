@@ -145,8 +145,8 @@ def test_fields_that_a_signature_covers_stay() -> None:
 
 @pytest.mark.parametrize(("table", "why"), [
     ({"ada@h.example": NotNow("away")}, "away"),
-    ({"ada@h.example": "no address"}, "no single address"),
-    ({"ada@h.example": "a@h.example, b@h.example"}, "no single address"),
+    ({"ada@h.example": "no address"}, "not a single address"),
+    ({"ada@h.example": "a@h.example, b@h.example"}, "not a single address"),
     ({"ada@h.example": "b@h.example", "b@h.example": "ada@h.example"}, "circle"),
 ])  # fmt: skip
 @pytest.mark.parametrize("waits", [False, True])
@@ -200,7 +200,7 @@ def test_copies(waits: bool) -> None:
 
 def test_a_copy_for_no_address_makes_mail_wait() -> None:
     found = asked(made({"recipient_bcc_maps": {"ann@h.example": "copy@h.example <>"}}), "", "ann@h.example")
-    assert "no list of addresses" in found.not_now
+    assert "not a list of addresses" in found.not_now
 
 
 def test_too_many_addresses_are_refused() -> None:

@@ -51,8 +51,8 @@ def test_reuse_port() -> None:
 @pytest.mark.parametrize(
     ("address", "port", "word"),
     [
-        ("192.0.2.123", 2525, "no address of this machine"),
-        ("mx.example.org", 25, "no IP address"),
+        ("192.0.2.123", 2525, "not an address of this machine"),
+        ("mx.example.org", 25, "not an IP address"),
         ("127.0.0.1", 65536, "valid port"),
         ("127.0.0.1", -1, "valid port"),
     ],

@@ -147,7 +147,7 @@ def users(settings: Settings) -> Iterator[Finding]:
         here = ("domain", index)
         if "{" in domain.user and domain.user != LOCAL_PART:
             yield Finding(
-                ((*here, "user"),), f"{domain.user!r} is no user", f'Write the name of a user, or "{LOCAL_PART}"'
+                ((*here, "user"),), f"{domain.user!r} is not a user", f'Write the name of a user, or "{LOCAL_PART}"'
             )
         if domain.path_maps and domain.user:
             yield Finding(

@@ -26,7 +26,7 @@ def find(settings: Settings) -> Iterator[Finding]:
             if name not in before:
                 yield Finding(
                     ((*here, "maps", place),), f"There is no map {name!r} before this one",
-                    "Write a map of several maps behind these maps, or correct the name",
+                    "Write a map of several maps after these maps, or correct the name",
                 )  # fmt: skip
         before.setdefault(each.name, index)
     for path, name in _named(settings):

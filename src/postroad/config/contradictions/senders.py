@@ -23,7 +23,7 @@ def find(settings: Settings) -> Iterator[Finding]:
     if srs.domain is not None and srs.hash_length < srs.hash_length_min:
         yield Finding(
             (("srs", "hash_length"), ("srs", "hash_length_min")),
-            "New addresses would have a shorter hash than is taken back",
+            "New addresses would have a shorter hash than hash_length_min accepts",
             "Make hash_length at least as large as hash_length_min",
         )
     signing = [index for index, each in enumerate(settings.domain) if each.batv is not Batv.OFF]

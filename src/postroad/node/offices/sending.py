@@ -131,7 +131,7 @@ class SendingOffice:
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError, ValueError) as error:
-            self._say("error", f"the counts of what was sent cannot be read from {path}, and begin anew: {error}")
+            self._say("error", f"the counts of sent mail cannot be read from {path}, and start again from 0: {error}")
             return
         for place, (number, now, before) in enumerate(kept.windows[: len(WINDOWS_S)]):
             self._office.restore(place, number, now, before)
@@ -162,7 +162,7 @@ class SendingOffice:
             await asyncio.to_thread(_replace, path, kept)
         except OSError as error:
             self._changed = True
-            self._say("error", f"the counts of what was sent cannot be kept in {path}: {error.strerror or error}")
+            self._say("error", f"the counts of sent mail cannot be kept in {path}: {error.strerror or error}")
         finally:
             self._writing = None
 

@@ -131,7 +131,7 @@ class LocalHelp:
             return reply(451, "4.3.0", str(error))
         if not done.taken:
             return Reply(554, "", tuple(line for problem in done.problems for line in problem.split("\n")))
-        return reply(250, "", "The aliases and the configuration are in force as their files have them")
+        return reply(250, "", "The aliases and the configuration are in force as they stand in their files")
 
     async def verify(self, user: LocalUser, addresses: tuple[str, ...]) -> Reply:
         if len(addresses) > ASKED_MAX:
@@ -141,7 +141,7 @@ class LocalHelp:
         for written in addresses:
             address = local_users.mailbox(written, domain)
             if address is None:
-                lines.append(f"{written}: is no mail address")
+                lines.append(f"{written}: is not a mail address")
                 refused += 1
                 continue
             verdict = await self._judged(user, address)

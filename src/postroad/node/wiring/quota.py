@@ -79,13 +79,13 @@ class MailboxRoom:
         self, found: str | NotNow | None, address: Address, question: Question, local: LocalDomain
     ) -> Verdict:
         if isinstance(found, NotNow):
-            self._say(f"recipients are accepted although nobody knows if they have room: {found.text}")
+            self._say(f"recipients are accepted although nobody knows whether their mailboxes have room: {found.text}")
             return ACCEPT
         if found is None:
             return ACCEPT
         fails = local.over_quota is OverQuota.FAIL
         if means_nothing(found):
-            self._say(f"a quota map says {found[:100]!r} of <{address}>, which means nothing: it is accepted")
+            self._say(f"a quota map says {found[:100]!r} of <{address}>, which has no meaning: it is accepted")
         return verdict_of(found, address, question.size or 0, fails=fails) or ACCEPT
 
     async def _wait(

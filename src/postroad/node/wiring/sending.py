@@ -78,8 +78,8 @@ class Sending:
         now_us = self._now_us()
         lines = (
             f"{text[0].upper()}{text[1:]}.", "",
-            "`postroad limits` shows what was sent; `postroad limits reset NAME` has the count of a",
-            "name begin anew. You hear of this limit once a day.",
+            "`postroad limits` shows what was sent; `postroad limits reset NAME` sets the counts of a",
+            "name to 0. You hear of this limit once a day.",
         )  # fmt: skip
         made = notice(f"{text[0].upper()}{text[1:]}", lines, self._report, self._new_id(), now_us)
         if made is not None:
@@ -89,7 +89,7 @@ class Sending:
         if failure is None:
             self._queued(made)
         else:
-            text = f"the postmaster could not be told of a limit: {failure.text}"
+            text = f"the message to the postmaster about a limit could not be stored: {failure.text}"
             self._log(Noted(self._now_us(), 0, "error", text))
 
 
