@@ -56,6 +56,7 @@ from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
 from postroad.route import batv, srs
+from postroad.route.domain_maps import MappedDomains
 from postroad.route.senders import Senders
 from postroad.route.table import RoutingTable
 from postroad.sendmail import places
@@ -227,6 +228,11 @@ def not_now_is_taken_for_never(patch: Patch) -> None:
         real(self, mail, [(index, never(answer)) for index, answer in answers])
 
     patch(Queue, "_send_out", send_out)
+
+
+def a_domain_of_ours_is_a_foreign_one_while_its_map_is_asked(patch: Patch) -> None:
+    patch(MappedDomains, "make_known", lambda self, domain: None)
+    patch(MappedDomains, "is_known", lambda self, domain: True)
 
 
 def aliases_that_cannot_be_looked_up_lead_nowhere(patch: Patch) -> None:

@@ -204,7 +204,8 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     assert problem is None, problem
     (folder / "users").write_text(f"{LOGIN[0]}:{_HASHER.hash(LOGIN[1])}:ann@home.test\n")
     (folder / "ways").write_text(_WAYS[variant % len(_WAYS)])
-    ways = '[[map]]\nname = "ways"\nkind = "text"\nfile = "ways"\n' if made.looked_up else ""
+    boxes = '[[map]]\nname = "boxes"\nkind = "inline"\nentries = "box.test ours"\n' if made.looked_up else ""
+    ways = f'{boxes}[[map]]\nname = "ways"\nkind = "text"\nfile = "ways"\n' if made.looked_up else ""
     seconds = round(made.lifetime_days * 86_400)
     settings = "\n".join(made.settings)
     if variant % 2:
@@ -258,7 +259,7 @@ recipients = ["ann", "bob", "cid", "dora", "postmaster"]
 {f'batv = "{made.signed}"' if made.signed else ""}
 path = "{folder}/mail/{{domain}}/{{local_part}}"
 [[domain]]
-name = "box.test"
+{'domain_maps = ["boxes"]' if made.looked_up else 'name = "box.test"'}
 recipients = "any"
 deliver = "lmtp"
 host = "203.0.113.200"

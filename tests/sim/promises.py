@@ -48,6 +48,7 @@ _TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-
 _ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id ([^\s;]+)", re.MULTILINE)
 _SEVERAL = re.compile(r"\d+ (hosts|addresses of \S+) tried: ")
 _NOT_KNOWN = (NOT_NOW, "its destination is not known")
+_NO_HOST = ("5.1.2", "4.1.2", "5.4.4", "4.4.3", "5.1.10")  # of a domain whose hosts DNS should tell
 _NUMBER = re.compile(r"#(\d+)")
 _ENDS = {Outcome.DELIVERED: "delivered", Outcome.RELAYED: "relayed", Outcome.FAILED: "failed"}
 
@@ -137,6 +138,7 @@ def _lives(house: House) -> dict[int, Life]:
         if isinstance(event, Attempted) and life is not None:
             _own_words(house, life, event)
             _known_destination(house, event)
+            _ours(house, event)
             _each_host(house, event)
         if life is None:
             if isinstance(event, Attempted | Failed | Removed):
@@ -183,6 +185,14 @@ def _known_destination(house: House, event: Attempted) -> None:
     attempt = event.attempt
     if attempt.outcome is Outcome.FAILED and attempt.text.startswith(_NOT_KNOWN):
         house.ledger.fault(f"{event.recipients} failed, but only the look-up did: {attempt.text}"[:300])
+
+
+def _ours(house: House, event: Attempted) -> None:
+    """A domain that is ours by a map is never taken for a foreign one, whose hosts are looked for by DNS."""
+    attempt = event.attempt
+    foreign = attempt.transport == "smtp" or attempt.status in _NO_HOST
+    if foreign and any(each.endswith("@box.test") for each in event.recipients):
+        house.ledger.fault(f"{event.recipients} are ours, and were taken for foreign ones: {attempt.text}"[:300])
 
 
 def _each_host(house: House, event: Attempted) -> None:

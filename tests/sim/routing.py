@@ -17,7 +17,7 @@ from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.rewriting import Rewriting
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
-from postroad.maps.face import NotNow
+from postroad.maps.face import NO_ANSWER, MapSource, NotNow
 from postroad.route.rewriting import Rewriter
 
 NOT_NOW = "the map does not answer"
@@ -40,7 +40,7 @@ class SlowRoutes:
         if not healed and chance.random() < 0.3:
             return not_now(NOT_NOW)
         found = self._real(envelope, recipient)
-        return found if not hasattr(found, "__await__") else not_now(NOT_NOW)
+        return await found if isinstance(found, Awaitable) else found
 
 
 class SlowAliases:
@@ -63,7 +63,8 @@ class SlowAliases:
     async def _look(self, address: Address) -> Any:
         if await self._fails():
             return NotNow(NOT_NOW)
-        return self._known(address)
+        found = self._known(address)
+        return await found if isinstance(found, Awaitable) else found
 
     def expand(self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None = None) -> Any:
         if self._chance.random() < 0.5:
@@ -102,14 +103,42 @@ class SlowRewriter:
         if not self._healed() and self._chance.random() < 0.1:
             return Rewriting(reverse_path, recipients, sections, not_now=NOT_NOW)
         found = self._real(peer, reverse_path, recipients, sections)
-        assert isinstance(found, Rewriting)
-        return found
+        return found if isinstance(found, Rewriting) else await found
+
+
+class SlowDomains:
+    """A map of domains of ours, as `maps.face.MapSource`. What it has told is not kept: that is the table's part."""
+
+    waits = True
+
+    def __init__(self, real: MapSource, chance: random.Random, healed: Callable[[], bool]) -> None:
+        self._real = real
+        self._chance = chance
+        self._healed = healed
+
+    def known(self, key: str, part: bool = False) -> Any:
+        return NO_ANSWER
+
+    def look_up(self, key: str, part: bool = False) -> Any:
+        return self._real.look_up(key, part) if self._chance.random() < 0.3 else self._look(key, part)
+
+    async def _look(self, key: str, part: bool) -> Any:
+        await asyncio.sleep(self._chance.choice((0.0, 0.001, 0.05, 0.5, 2.0)))
+        if not self._healed() and self._chance.random() < 0.2:
+            return NotNow(NOT_NOW)
+        return self._real.look_up(key, part)
+
+    def close(self) -> None:
+        self._real.close()
 
 
 def slowed(edition: Any, chance: random.Random, healed: Callable[[], bool]) -> Any:
     """The edition of a worker, whose tables are behind the map; a text that says what is wrong stays as it is."""
     if not isinstance(edition, str):
         tables = edition.tables
+        boxes = tables.maps["boxes"]
+        if not isinstance(boxes.source, SlowDomains):  # maps go on over a reload
+            boxes.source, boxes.waits = SlowDomains(boxes.source, chance, healed), True
         tables.destination = SlowRoutes(tables.destination, chance, healed)
         aliases = SlowAliases(tables, chance, healed)
         tables.known, tables.expand = aliases.known, aliases.expand

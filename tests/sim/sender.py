@@ -258,6 +258,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
     for (to, notify), answer in zip(order.recipients, answers[1:], strict=False):
         if answer.startswith("25"):
             submitted.taken[order.meant or to] = notify
+        elif answers[0].startswith("250") and to.endswith("@box.test") and answer.startswith("55"):
+            house.ledger.fault(f"{to} is refused, and its domain is ours: {answer}")
         elif order.meant and answers[0].startswith("250") and answer.startswith("5"):
             house.ledger.fault(f"a report to {to} is refused, and the node has signed this sender: {answer}")
     if not answers[0].startswith("250") or not submitted.taken:
