@@ -154,6 +154,37 @@ def test_the_final_mailboxes_are_those_of_postfix(users: Path, node: Node) -> No
     until(lambda: everything(users) == wanted, f"the node delivered as Postfix: {wanted}", within_s=40)
 
 
+ALIASES = {
+    "prflist": "prfplain, prfempty, prfboth",
+    "prfown": "prfown, prfempty",  # its own name: here and there the file of the user counts then
+    "prfnest": "prflist, prffile",
+}
+
+
+def test_aliases_before_files_as_in_postfix(users: Path) -> None:
+    place = users.parent
+    clear(users)
+    entries = ", ".join(f"{{{name} = {targets}}}" for name, targets in ALIASES.items())
+    configured = {
+        "mydestination": "host.example", "myorigin": "host.example", "recipient_delimiter": "+",
+        "alias_maps": f"inline:{{{entries}}}", "home_mailbox": "Maildir/", "local_recipient_maps": "",
+    }  # fmt: skip
+    with Postfix(place / "postfix-aliases", settings=configured) as postfix:
+        for name in ALIASES:
+            send(postfix.port, name)
+        until(lambda: sum(map(len, everything(users).values())) >= 10, "Postfix delivered", within_s=40)
+        wanted = everything(users)
+    clear(users)
+    (place / "aliases").mkdir(mode=0o755)
+    os.chown(place / "aliases", pwd.getpwnam(NODE).pw_uid, -1)
+    file = place / "aliases" / "list"
+    file.write_text("".join(f"{name}: {targets}\n" for name, targets in ALIASES.items()))
+    with Node(place / "aliases", settings(place, aliases=str(file))) as node:
+        for name in ALIASES:
+            send(node.port, name)
+        until(lambda: everything(users) == wanted, f"the node delivered as Postfix: {wanted}", within_s=40)
+
+
 @pytest.mark.parametrize("name", sorted(OTHERWISE))
 def test_what_postfix_returns_goes_to_the_mailbox(users: Path, node: Node, name: str) -> None:
     clear(users)
