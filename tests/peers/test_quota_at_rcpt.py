@@ -97,4 +97,4 @@ def test_our_own_maildirs_and_maps(place: Path) -> None:
         codes = {name: _rcpt(node, f"{name}@mapped.example", 6000)[0] for name in names}
         assert codes == {"over": 552, "few": 552, "odd": 250, "later": 452, "ada": 250}
         assert _rcpt(node, "few@mapped.example", 4000)[0] == 250 and _rcpt(node, "few+x@mapped.example", 6000)[0] == 552
-        node.wait_log("which means nothing")
+        node.wait_log("which has no meaning")
