@@ -59,7 +59,7 @@ def test_a_large_message_goes_by_a_file(node: Node) -> None:
     [
         (("nobody@example.test",), MESSAGE, 67, "<nobody@example.test>: 550 5.1.1"),
         (("ann@example.test", "nobody@example.test"), MESSAGE, 67, "nobody"),
-        (("not an address",), MESSAGE, 64, "no mail address"),
+        (("not an address",), MESSAGE, 64, "not a mail address"),
         (("ann@example.test",), b"Subject: x\n\n" + b"z" * 3_000_001, 65, "more than 3000000 octets"),
         (("ann@example.test",), b"Subject: x\n\na\rb\n", 65, "CR"),
         (("ann@example.test",), b"Date: x\nDate: y\n\n", 69, "More than one Date"),
