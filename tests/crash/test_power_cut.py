@@ -30,7 +30,9 @@ from postroad.mail.job import Job
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Destination, Transport
 from postroad.store import content
+from postroad.store.questions import Contents, Load, Question
 from postroad.store.sqlite import codec, schema
+from postroad.store.sqlite.operation import Read
 from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.spool import SpoolOptions, SqliteSpool
 from postroad.store.values import Settlement, Stored, Waiting
@@ -228,6 +230,11 @@ def check(workload: Workload, target: Path, cut: int) -> None:
         shard.close()
 
 
+def asked(shard: Shard, question: Question) -> Any:
+    [answer] = shard.commit([Read(question, print, None)])
+    return answer
+
+
 def read_state(shard: Shard) -> State:
     state: State = {}
     ids = [id for (id,) in shard.connection.execute("SELECT id FROM fresh UNION SELECT id FROM message").fetchall()]
@@ -235,12 +242,12 @@ def read_state(shard: Shard) -> State:
     if orphans.fetchone()[0]:
         raise Lost("recipients without their message")
     for id in ids:
-        loaded, octets = shard.load(id), shard.content(id)
+        loaded, octets = asked(shard, Load(id)), asked(shard, Contents(id))
         if loaded is None or octets is None:
             raise Lost(f"half a message: {loaded}, {octets!r}")
         state[id] = (len(loaded.envelope.recipients), loaded.waiting or None, content.read(loaded.envelope, octets))
     files = {path.name for path in content.folder(shard.path.parent, 0).glob("*/*")}
-    large = {path.name for id in ids if isinstance(octets := shard.content(id), ContentFile)
+    large = {path.name for id in ids if isinstance(octets := asked(shard, Contents(id)), ContentFile)
              for path in (Path(octets.path),)}  # fmt: skip
     if files != large:
         raise Lost(f"files of no message: {files - large}")

@@ -151,7 +151,7 @@ async def test_a_prepared_query_survives_what_a_pool_or_a_new_table_does(server:
     """What a pool between does: the prepared statement is missing, or is there already, because this query comes by
     another connection to the server. And a table of other columns."""
     if not isinstance(server, Postgres):
-        pytest.skip("only queries to PostgreSQL are prepared")
+        return  # only queries to PostgreSQL are prepared
     server.sql("CREATE TABLE other (address text, goto varchar(20)); INSERT INTO other VALUES ('a', '1')")
     query = "SELECT goto FROM other WHERE address = '%s'"
 
