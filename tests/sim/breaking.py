@@ -597,7 +597,7 @@ def a_reader_marks_what_it_has_not_kept(patch: Patch) -> None:
 
 
 def a_gap_before_what_is_handed_over_is_not_noticed(patch: Patch) -> None:
-    patch(Counting, "take", lambda self, shard, after, rows: (self._add(shard, 0, rows), None)[1])
+    patch(Counting, "on_moved", lambda self, shard, after, rows: (self._add(shard, 0, rows), None)[1])
 
 
 # -- recipients and content -----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
     noted: list[Noted] = []
     clock = SimpleNamespace(now_us=lambda: 1)
     node = SimpleNamespace(tables=tables, number=0, _note=noted.append, _world=SimpleNamespace(clock=clock))
+    node._note_text = partial(Assembly._note_text, cast(Any, node))
     node._note_once = partial(Assembly._note_once, cast(Any, node))
     node._in_background = lambda *work: None  # no map has a file here
 

@@ -207,7 +207,7 @@ def test_a_login_of_a_barred_account_names_it(tmp_path: Path) -> None:
     assert wait(opened(house), PLAIN) == "454 4.7.0"
     (event,) = refused(house)
     assert event.reason == "ann" and "account_failures_max" in event.why
-    assert 'account "ann"; the account is barred' in human_line(event).decode()
+    assert 'account "ann"; the account is locked' in human_line(event).decode()
 
 
 @pytest.mark.parametrize(

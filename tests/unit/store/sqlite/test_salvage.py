@@ -13,8 +13,9 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.event import Noted
 from postroad.store import content
-from postroad.store.questions import Contents
+from postroad.store.questions import Contents, Load
 from postroad.store.sqlite import checking, repair, salvage, schema, shard
+from postroad.store.sqlite.operation import Read
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.values import Selection
 from tests.unit.store.sqlite.material import START_US, Desk, error, message, open_spool, rows, text, waiting
@@ -86,7 +87,7 @@ def _opened(directory: Path) -> tuple[dict[int, Any], list[str]]:
         ids = [id for (id,) in one.connection.execute("SELECT id FROM fresh UNION SELECT id FROM message")]
         held = {}
         for id in ids:
-            loaded, octets = one.load(id), one.content(id)
+            [loaded], [octets] = (one.commit([Read(each, print, None)]) for each in (Load(id), Contents(id)))
             assert loaded is not None
             held[id] = (loaded, None if octets is None else content.read(loaded.envelope, octets))
         assert one.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -191,7 +192,7 @@ async def test_damage_that_shows_while_running_is_looked_for_at_the_next_start(
     one = shard.Shard(whole, 0, lambda: START_US)
     one.open()  # as a large one it is not looked through
     inline = next(id for id in was.contents if content.content_file(whole, id) is None)
-    [answer] = one.commit([shard.Read(Contents(inline), print, None)])
+    [answer] = one.commit([Read(Contents(inline), print, None)])
     assert isinstance(answer, shard.Postponed)
     one.close()
     found, said = _opened(whole)

@@ -18,6 +18,7 @@ from postroad.mail.event import Event, Noted
 from postroad.store import content
 from postroad.store.sqlite import schema, shard, writer
 from postroad.store.sqlite.history import Historian, HistoryOptions
+from postroad.store.sqlite.operation import Accept, Row
 from postroad.store.sqlite.reader import SpoolReader
 from postroad.store.sqlite.searching import HistoryReader
 from postroad.store.sqlite.spool import SpoolOptions
@@ -565,8 +566,8 @@ def test_the_undo_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opened.open()
     faults.at = lambda sql: sqlite3.SQLITE_IOERR if sql == "COMMIT" else None
     for number in range(5):
-        row = shard.Row(identifier.make(START_US + number, 0, 0), b"\x90", b"", 1)
-        [failure] = opened.commit([shard.Accept(row, (), b"", print)])
+        row = Row(identifier.make(START_US + number, 0, 0), b"\x90", b"", 1)
+        [failure] = opened.commit([Accept(row, (), b"", print)])
         assert failure.kind is FailureKind.IO
     assert opened._undo is not None and len(opened._undo) == 3
     opened.close()
