@@ -128,9 +128,10 @@ def lines_fit(octets: bytes, line_max: int, before: int = 0) -> bool:
         start = octets.find(b"\n", 0, max(line_max - before, 0)) + 1
         if start == 0:
             return False
-    while end - start > line_max:
-        start = octets.rfind(b"\n", start, start + line_max) + 1
-        if start == 0:
+    rfind, last = octets.rfind, end - line_max
+    while start < last:
+        start = rfind(b"\n", start, start + line_max) + 1
+        if not start:
             return False
     return True
 
