@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +50,32 @@ class Telling(enum.Enum):
 
 
 PriorityProfile = Literal["", "MIXER", "STANAG4406", "NSEP"]  # RFC 6710
+_FIELD_RULES_MAX: Final = 100
+_LOCAL_MAIL: Final = "mail of `sendmail` and `postroad submit`"
+
+
+def _fields_removed(mail: str) -> Meta:
+    return Meta(
+        max_length=_FIELD_RULES_MAX,
+        description=f"Header fields that are removed from {mail}: names, or patterns such as "
+        "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
+        "itself adds can be removed, too. docs/rewriting.md says more.",
+    )
+
+
+def _fields_replaced(mail: str) -> Meta:
+    return Meta(
+        max_length=_FIELD_RULES_MAX,
+        description=f"Header fields that are replaced in {mail}: a pattern, a space and the new field, such as "
+        "`/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
+    )
+
+
+def _fields_added(mail: str) -> Meta:
+    return Meta(
+        max_length=_FIELD_RULES_MAX,
+        description=f"Header fields that are added to {mail} if it has no field of this name.",
+    )
 
 
 class ListenerOptions(msgspec.Struct, frozen=True):
@@ -205,30 +231,9 @@ class ListenerOptions(msgspec.Struct, frozen=True):
             "add more (`receive.repair`).",
         ),
     ] = False
-    remove_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are removed from mail of this listener: names, or patterns such as "
-            "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
-            "itself adds can be removed, too. docs/rewriting.md says more.",
-        ),
-    ] = ()
-    replace_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are replaced in mail of this listener: a pattern, a "
-            "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
-        ),
-    ] = ()
-    add_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are added to mail of this listener if it has no field of this name.",
-        ),
-    ] = ()
+    remove_fields: Annotated[tuple[str, ...], _fields_removed("mail of this listener")] = ()
+    replace_fields: Annotated[tuple[str, ...], _fields_replaced("mail of this listener")] = ()
+    add_fields: Annotated[tuple[str, ...], _fields_added("mail of this listener")] = ()
     dsn_for_strangers: Annotated[
         bool,
         Meta(
@@ -511,31 +516,9 @@ class LocalOptions(msgspec.Struct, frozen=True):
             "in the header section. Unset: `hostname`.",
         ),
     ] = "localhost"
-    remove_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are removed from mail of `sendmail` and `postroad submit`: names, or "
-            "patterns such as `/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received "
-            "field that the node itself adds can be removed, too. docs/rewriting.md says more.",
-        ),
-    ] = ()
-    replace_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are replaced in mail of `sendmail` and `postroad submit`: a pattern, a "
-            "space and the new field, such as `/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
-        ),
-    ] = ()
-    add_fields: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=100,
-            description="Header fields that are added to mail of `sendmail` and `postroad submit` if it has no field "
-            "of this name.",
-        ),
-    ] = ()
+    remove_fields: Annotated[tuple[str, ...], _fields_removed(_LOCAL_MAIL)] = ()
+    replace_fields: Annotated[tuple[str, ...], _fields_replaced(_LOCAL_MAIL)] = ()
+    add_fields: Annotated[tuple[str, ...], _fields_added(_LOCAL_MAIL)] = ()
     users: Annotated[
         tuple[str, ...],
         Meta(
