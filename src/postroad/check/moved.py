@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from postroad.check.relay import is_postmaster
+from postroad.check.relay import cannot_look_up, is_postmaster
 from postroad.mail.address import Address
-from postroad.mail.policy import ACCEPT, Action, Question, Rule, Verdict, reject
-from postroad.mail.reply import reply
+from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 from postroad.maps.face import Answer, NotNow
 from postroad.protocol.grammar import parse_mailbox
 
@@ -65,8 +64,7 @@ def _judged(verdict: Verdict, recipient: Address, answer: Answer, try_new: bool)
     if answer is None:
         return verdict
     if isinstance(answer, NotNow):
-        said = reply(451, "4.3.0", f"<{recipient}>: cannot be looked up now, try again later")
-        return Verdict(Action.DEFER, said, answer.text)
+        return cannot_look_up(recipient, answer)
     found = parse_mailbox(answer)
     if try_new and found is not None and found.is_ascii:
         return reject(551, "5.1.6", f"<{recipient}>: User not local; please try <{found}>", "the mailbox has moved")

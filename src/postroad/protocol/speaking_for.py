@@ -9,11 +9,11 @@ Not here: when it is said (`deliver.smtp`), the server's side (`xclient`).
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 import msgspec
 
+from postroad.mail.address import is_ip_address
 from postroad.mail.envelope import Envelope
 from postroad.protocol.grammar import parse_domain, xtext_encode
 from postroad.protocol.xclient import forwarded
@@ -40,13 +40,13 @@ def client_of(envelope: Envelope) -> SpokenFor | None:
     """The client from which the message came, or the one before it if we were told of that. None: there is none with an
     IP address, because the message was made here."""
     facts, peer = forwarded(envelope), envelope.peer
-    if not _is_ip(facts.address):
+    if not is_ip_address(facts.address):
         return None
     protocol = "SMTP" if facts.protocol == "SMTP" else "ESMTP"
     if peer.forwarded is not None:
         return SpokenFor(facts.address, facts.port, facts.name, facts.hello, protocol)
     destination, port = ("", 0) if peer.via is None else (peer.via.destination, peer.via.destination_port)
-    if not _is_ip(destination):
+    if not is_ip_address(destination):
         destination = ""
     return SpokenFor(facts.address, facts.port, facts.name, facts.hello, protocol, peer.identity, destination, port)
 
@@ -81,11 +81,3 @@ def _encoded(value: str) -> str:
 
 def _tagged(address: str) -> str:
     return f"IPV6:{address}" if ":" in address else address
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
