@@ -448,12 +448,8 @@ class Intake:
             octets = changing.change(draft, octets, now_us)
         if setup.doors.knowing.rewrite is not None:
             self._rewrite(draft, octets, answered)
-            return
-        pending = loops.lead(setup, now_us, draft)
-        if pending is None:
-            self._led(draft, octets, answered)
         else:
-            self._waits.wait_for(_when(pending), lambda verdict: self._led(draft, octets, answered))
+            self._lead(draft, octets, answered, now_us)
 
     def _rewrite(self, draft: Draft, octets: bytes | None, answered: OnReply) -> None:
         pending = rewriting.ask(self.setup, draft, octets)
@@ -472,8 +468,10 @@ class Intake:
         if refused is not None:
             self.refuse_content(refused, answered)
             return
-        now_us = self.setup.doors.now_us()
         octets = rewriting.apply(draft, octets, found)
+        self._lead(draft, octets, answered, self.setup.doors.now_us())
+
+    def _lead(self, draft: Draft, octets: bytes | None, answered: OnReply, now_us: int) -> None:
         pending = loops.lead(self.setup, now_us, draft)
         if pending is None:
             self._led(draft, octets, answered)
