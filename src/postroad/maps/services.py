@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from postroad.maps.databases import read_password
@@ -30,8 +31,10 @@ _PLACE: Final = re.compile(r"(?:unix:(/.+)|(?:inet:)?(\[[^\]]+\]|[^:\[\]]+):([0-
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class LineService:
+class ServerDriver:
     """A server on a TCP port or a Unix socket, with connections that are kept."""
+
+    folds = False
 
     def __init__(self, place: str) -> None:
         """`place`: ``unix:/path``, ``host:port`` or ``inet:host:port``."""
@@ -46,21 +49,39 @@ class LineService:
             return await asyncio.open_unix_connection(self._path, limit=VALUE_MAX)
         return await asyncio.open_connection(self._host, self._port, limit=VALUE_MAX)
 
+    async def _answer(self, question: bytes, end: bytes) -> str:
+        """What the server says to a question, to this end."""
+        octets = await self.connections.use(lambda streams: _read_to(streams, question, end))
+        return octets.decode("utf-8", "backslashreplace")
 
-class SocketmapDriver:
+    def close(self) -> None:
+        self.connections.close()
+
+
+async def _read_to(streams: Streams, question: bytes, end: bytes) -> bytes:
+    reader, writer = streams
+    writer.write(question)
+    try:
+        return await reader.readuntil(end)
+    except asyncio.LimitOverrunError as error:
+        raise Away("the server's answer is too long") from error
+
+
+S = TypeVar("S", bound=ServerDriver)
+
+
+class SocketmapDriver(ServerDriver):
     """One map of a socketmap server."""
 
-    folds = False
-
     def __init__(self, place: str, name: str) -> None:
-        self._service = LineService(place)
+        super().__init__(place)
         self._name = name
 
     async def fetch(self, key: str, part: bool) -> str | None:
         if part:  # Postfix does not look up parts in socketmaps either
             return None
         question = f"{self._name} {key}".encode()
-        answer = await self._service.connections.use(lambda streams: _netstring(streams, question))
+        answer = await self.connections.use(lambda streams: _netstring(streams, question))
         status, _, rest = answer.partition(" ")
         match status:
             case "OK":
@@ -72,35 +93,25 @@ class SocketmapDriver:
             case _:
                 raise Away(f"the server says {answer[:200]}")
 
-    def close(self) -> None:
-        self._service.connections.close()
-
 
 async def _netstring(streams: Streams, question: bytes) -> str:
-    reader, writer = streams
-    writer.write(b"%d:%s," % (len(question), question))
-    digits = (await reader.readuntil(b":"))[:-1]
+    digits = (await _read_to(streams, b"%d:%s," % (len(question), question), b":"))[:-1]
     if not digits.isdigit() or len(digits) > _LENGTH_MAX or int(digits) > VALUE_MAX:
         raise Away("the server's answer is not a netstring")
-    octets = await reader.readexactly(int(digits) + 1)
+    octets = await streams[0].readexactly(int(digits) + 1)
     if octets[-1:] != b",":
         raise Away("the server's answer is not a netstring")
     return octets[:-1].decode("utf-8", "backslashreplace")
 
 
-class TcpDriver:
+class TcpDriver(ServerDriver):
     """A tcp_table server, such as postsrsd 1."""
-
-    folds = False
-
-    def __init__(self, place: str) -> None:
-        self._service = LineService(place)
 
     async def fetch(self, key: str, part: bool) -> str | None:
         if part:
             return None
         line = b"get %s\n" % quote(key, safe="!#$&'()*+,/:;=?@[]~{}|^`<>\"\\").encode()
-        answer = await self._service.connections.use(lambda streams: _line(streams, line))
+        answer = (await self._answer(line, b"\n")).rstrip("\r\n")
         code, _, rest = answer.partition(" ")
         match code:
             case "200":
@@ -110,34 +121,16 @@ class TcpDriver:
             case _:
                 raise Away(f"the server says {answer[:200]}")
 
-    def close(self) -> None:
-        self._service.connections.close()
-
-
-async def _line(streams: Streams, question: bytes) -> str:
-    reader, writer = streams
-    writer.write(question)
-    try:
-        octets = await reader.readuntil(b"\n")
-    except asyncio.LimitOverrunError as error:
-        raise Away("the server's answer is too long") from error
-    return octets.decode("utf-8", "backslashreplace").rstrip("\r\n")
-
 
 def _unquoted(text: str) -> str:
     octets = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
     return octets.decode("utf-8", "backslashreplace")
 
 
-class PolicyDriver:
+class PolicyDriver(ServerDriver):
     """A server that speaks the protocol of check_policy_service: attributes, one in each line, and an empty line. It is
     asked as at RCPT. A key is the address of the recipient, with a space and the size of the message behind it if that
     is known. The value is the action, such as ``DUNNO`` or ``552 5.2.2 full``."""
-
-    folds = False
-
-    def __init__(self, place: str) -> None:
-        self._service = LineService(place)
 
     async def fetch(self, key: str, part: bool) -> str | None:
         address, _, size = key.partition(" ")
@@ -148,20 +141,11 @@ class PolicyDriver:
             "recipient": address, "size": size if size.isdigit() else "0",
         }  # fmt: skip
         question = "".join(f"{name}={value}\n" for name, value in attributes.items()).encode() + b"\n"
-        return await self._service.connections.use(lambda streams: _action(streams, question))
-
-    def close(self) -> None:
-        self._service.connections.close()
+        return _action(await self._answer(question, b"\n\n"))
 
 
-async def _action(streams: Streams, question: bytes) -> str | None:
-    reader, writer = streams
-    writer.write(question)
-    try:
-        octets = await reader.readuntil(b"\n\n")
-    except asyncio.LimitOverrunError as error:
-        raise Away("the server's answer is too long") from error
-    for line in octets.decode("utf-8", "backslashreplace").splitlines():
+def _action(answer: str) -> str | None:
+    for line in answer.splitlines():
         name, found, value = line.partition("=")
         if found and name.strip() == "action":
             return value.strip() or None
@@ -201,24 +185,23 @@ class HttpDriver:
 
 
 def socketmap_driver(where: str, url: str, table: str) -> SocketmapDriver | Problem:
-    try:
-        return SocketmapDriver(url, table)
-    except ValueError as error:
-        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:10001".')
+    return _made(where, lambda: SocketmapDriver(url, table), 10001)
 
 
 def tcp_driver(where: str, url: str) -> TcpDriver | Problem:
-    try:
-        return TcpDriver(url)
-    except ValueError as error:
-        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:10001".')
+    return _made(where, lambda: TcpDriver(url), 10001)
 
 
 def policy_driver(where: str, url: str) -> PolicyDriver | Problem:
+    return _made(where, lambda: PolicyDriver(url), 12340)
+
+
+def _made(where: str, make: Callable[[], S], port: int) -> S | Problem:
+    """The driver, or what is wrong with its URL. `port`: that of an example."""
     try:
-        return PolicyDriver(url)
+        return make()
     except ValueError as error:
-        return Problem(where, f"url: {error}", 'Write "unix:/path" or "127.0.0.1:12340".')
+        return Problem(where, f"url: {error}", f'Write "unix:/path" or "127.0.0.1:{port}".')
 
 
 def http_driver(
