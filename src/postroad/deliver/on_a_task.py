@@ -7,6 +7,7 @@ before the task has begun. A courier stands in `busy` as long as it carries a jo
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.job import Job
 
 
-class TaskCourier:
+class TaskCourier(ABC):
     """Carries one job at a time; usable until it is closed. `busy`: the couriers of a kind that carry a job."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, busy: set[Any]) -> None:
@@ -53,6 +54,6 @@ class TaskCourier:
         self._busy.discard(self)
         done(job, tuple(attempts))
 
+    @abstractmethod
     async def _attempts(self, job: Job) -> Sequence[Attempt]:
         """One for each recipient of the job. It raises nothing, and returns them also if it is cancelled."""
-        raise NotImplementedError
