@@ -92,7 +92,7 @@ def _twice(settings: Settings, made: Maps) -> Iterator[Finding]:
     for place, (_, first) in enumerate(many):
         for name in _names(first, made):
             for here, each in many[place + 1 :]:
-                why = f"the table with domain_maps = {list(first.domain_maps)} has it, too, and counts"
+                why = f"{first.called} has it, too, and counts"
                 yield from _told(name, here, each, made, (), why)
 
 

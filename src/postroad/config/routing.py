@@ -59,7 +59,24 @@ ServerEntries = Annotated[tuple[ServerEntry, ...], BeforeValidator(one_or_more)]
 OwnAddresses = Annotated[tuple[OwnAddressEntry, ...], BeforeValidator(one_or_more)]
 
 
-class LocalDomainSection(Section):
+class DomainSection(Section):
+    """A table for one domain, or for those that maps have."""
+
+    name: str
+    domain_maps: MapNames
+
+    @property
+    def called(self) -> str:
+        """What the table is called in messages."""
+        return self.name or f"the table with domain_maps = {list(self.domain_maps)}"
+
+    @property
+    def quoted(self) -> str:
+        """The same, with the name of a domain in quotes."""
+        return repr(self.name) if self.name else self.called
+
+
+class LocalDomainSection(DomainSection):
     """A domain whose mail is delivered on this node. Give one table `[[domain]]` for each, or one for many, whose names
     are in `domain_maps`."""
 
@@ -143,15 +160,6 @@ class LocalDomainSection(Section):
     since: Moment = of(route.LocalDomain.since, source="RFC 7293", example='"2014-04-03"')
     batv: Batv = of(route.LocalDomain.batv, source="draft-levine-smtp-batv", word=True)
 
-    @property
-    def called(self) -> str:
-        """What the domain is called in messages."""
-        return self.name or f"the table with domain_maps = {list(self.domain_maps)}"
-
-    @property
-    def quoted(self) -> str:
-        return repr(self.name) if self.name else self.called
-
 
 Places = Annotated[tuple[Place, ...], BeforeValidator(one_or_more)]
 
@@ -170,7 +178,7 @@ class AliasTargetsSection(Section):
     owners: bool = of(OutletOptions.owners, source="RFC 3461 §5.2.7.1; Postfix, owner_request_special")
 
 
-class RelayDomainSection(Section):
+class RelayDomainSection(DomainSection):
     """A relay domain whose recipients we know, so that others are refused at RCPT. Give one table `[[relay.domain]]`
     for each, or one for many, whose names are in `domain_maps`."""
 
@@ -184,15 +192,6 @@ class RelayDomainSection(Section):
     recipients_file: File | None = of(route.RelayDomain.recipients_file, default=None, example='"recipients"')
     recipient_maps: MapNames = of(route.RelayDomain.recipient_maps, example='["mailboxes"]')
     verify: bool = of(route.RelayDomain.verify, source="Postfix, reject_unverified_recipient")
-
-    @property
-    def called(self) -> str:
-        """What the domain is called in messages."""
-        return self.name or f"the table with domain_maps = {list(self.domain_maps)}"
-
-    @property
-    def quoted(self) -> str:
-        return repr(self.name) if self.name else self.called
 
 
 class RelayEtrnSection(Section):
