@@ -11,15 +11,15 @@ from typing import Final
 
 from postroad.check.relay import cannot_look_up, is_postmaster
 from postroad.mail.address import Address
+from postroad.mail.moved import has_moved
 from postroad.mail.policy import ACCEPT, Question, Rule, Verdict, reject
 from postroad.maps.face import Answer, NotNow
 from postroad.protocol.grammar import parse_mailbox
 
 Moved = Callable[[Address], Answer | Awaitable[Answer]]
-"""Where a mailbox of ours has gone, in the words of a map; None if it has not. An awaitable if it must be waited for,
+"""Where a mailbox has gone, in the words of a map; None if it has not. An awaitable if it must be waited for,
 NotNow if nobody can tell now."""
 
-TEXT_MAX: Final = 300  # characters of these words that a client hears
 _UNKNOWN: Final = "5.1.1"
 
 
@@ -68,5 +68,4 @@ def _judged(verdict: Verdict, recipient: Address, answer: Answer, try_new: bool)
     found = parse_mailbox(answer)
     if try_new and found is not None and found.is_ascii:
         return reject(551, "5.1.6", f"<{recipient}>: User not local; please try <{found}>", "the mailbox has moved")
-    words = answer if answer.isascii() and answer.isprintable() else "another place"
-    return reject(550, "5.1.6", f"<{recipient}>: User has moved to {words[:TEXT_MAX]}", "the mailbox has moved")
+    return reject(550, "5.1.6", f"<{recipient}>: {has_moved(answer)}", "the mailbox has moved")

@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path as FilePath
 from typing import Final
@@ -38,15 +39,18 @@ from postroad.config.settings import Settings
 from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.quota import read_quotas
 from postroad.deliver.webhook import SECRET_MIN, secret_of
+from postroad.mail.address import canonical_domain
 from postroad.maps.face import Map
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
-from postroad.maps.options import MapKind
+from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.simple import StaticSource
 from postroad.route import alias_file
 from postroad.route.includes import IncludingTargets
 from postroad.route.key_files import numbered_secrets_of, secrets_of
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
+from postroad.route.relocated import Relocated
+from postroad.route.rewriting import AddressKeys, is_ours_in
 from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.clock import SystemClock
@@ -306,11 +310,24 @@ def homes(settings: Settings) -> alias_file.Homes | None:
     recipients = Recipients(mailboxes_of(routing, lambda names: (_NOT_ASKED,) * len(names)))
     if recipients.load():
         return None
-    return mailboxes.homes(RoutingTable(routing), recipients, deliver_options(settings).maildir)
+    table = RoutingTable(routing)
+    return mailboxes.homes(table, recipients, deliver_options(settings).maildir, _moved(settings, table))
 
 
-def _maps(settings: Settings) -> Iterator[Finding]:
-    """Maps that cannot be made, or whose files cannot be read. `trial` loads functions as the node would."""
+def _moved(settings: Settings, table: RoutingTable) -> mailboxes.Moved | None:
+    """Whether a mailbox has moved, as far as files can tell; None if no map says so."""
+    names = settings.rewrite.relocated_maps
+    if not names:
+        return None
+    made = make_maps(_without_functions(settings), SystemClock(), lambda level, text: None)
+    if isinstance(made, tuple) or not set(names) <= {each.name for each in made}:
+        return lambda address, asked: None
+    is_ours = partial(is_ours_in, table, canonical_domain(settings.sendmail.domain or settings.hostname))
+    return Relocated(AddressKeys(made.named(names), is_ours, settings.routing.detail_delimiter)).has_moved
+
+
+def _without_functions(settings: Settings) -> list[MapOptions]:
+    """The maps but those of Python functions, which `trial` loads as the node would."""
     functions = {each.name for each in settings.map if each.kind is MapKind.PYTHON}
     wanted = []
     for each in map_options(settings):
@@ -318,7 +335,12 @@ def _maps(settings: Settings) -> Iterator[Finding]:
             wanted.append(each)
         else:
             functions.add(each.name)
-    made = make_maps(wanted, SystemClock(), lambda level, text: None)
+    return wanted
+
+
+def _maps(settings: Settings) -> Iterator[Finding]:
+    """Maps that cannot be made, or whose files cannot be read."""
+    made = make_maps(_without_functions(settings), SystemClock(), lambda level, text: None)
     if isinstance(made, Maps):
         made.close()
         return

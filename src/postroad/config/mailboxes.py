@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from postroad.deliver.fitness import unfit
 from postroad.deliver.options import MaildirOptions
 from postroad.mail.address import Address
@@ -12,14 +14,24 @@ from postroad.route.alias_file import Homes
 from postroad.route.recipients import Recipients
 from postroad.route.table import RoutingTable
 
+Moved = Callable[[Address, Asked], bool | None]
+"""Whether a mailbox has moved; None if nobody can tell at once."""
 
-def homes(routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions) -> Homes:
-    """A mailbox to which mail can never come is not there, wherever it is."""
+
+def homes(
+    routing: RoutingTable, recipients: Recipients, maildir: MaildirOptions, moved: Moved | None = None
+) -> Homes:
+    """A mailbox to which mail can never come is not there, wherever it is. One that has moved counts as there: the
+    sender hears of its new address."""
 
     mapped = bool(routing.options.transport_maps)
     many = tuple(local.name for local in routing.options.mapped_local)  # stand for domains that are not known yet
 
     def known(address: Address, asked: Asked = AT_ONCE) -> bool | None:
+        found = is_there(address, asked)
+        return moved(address, asked) if found is False and moved is not None else found
+
+    def is_there(address: Address, asked: Asked) -> bool | None:
         if address.domain in many:
             return None
         # A transport map may send its mail elsewhere: that can be told only of the single mailbox, when it comes.

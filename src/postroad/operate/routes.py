@@ -70,7 +70,7 @@ def answer(settings: Settings, asked: Sequence[RouteQuestion], addresses: Sequen
     from postroad.mail.envelope import Envelope, Peer
     from postroad.route.table import RoutingTable
 
-    if settings.routing.transport_maps or _has_domain_maps(settings):  # `postroad route` asks them, and waits
+    if _has_maps(settings):  # `postroad route` asks them, and waits
         return {}
     outlets = options.outlet_options(settings)
     table = RoutingTable(options.routing_options(settings), options.own_names(settings), outlets=outlets)
@@ -110,7 +110,9 @@ def _looks_inside(hop: NextHopSection) -> bool:
     return numbers or bool(hop.classes or hop.fields) or hop.action.startswith("hold:")
 
 
-def _has_domain_maps(settings: Settings) -> bool:
+def _has_maps(settings: Settings) -> bool:
+    if settings.routing.transport_maps or settings.rewrite.relocated_maps:
+        return True
     local = any(each.domain_maps or each.path_maps for each in settings.domain)
     return local or any(each.domain_maps for each in settings.relay.domain)
 

@@ -201,6 +201,12 @@ class Aliases:
         """Whether an alias stands for this very mailbox."""
         return self._named(address, asked) is not None
 
+    def has_name_in_maps(self, address: Address, asked: Asked) -> bool:
+        """Whether maps have an alias for this very mailbox, and not only for its whole domain."""
+        if not self._maps or not self._is_local(address.domain) or len(address.local_part) > NAME_MAX:
+            return False
+        return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked) is not None
+
     def standing(self, address: Address) -> Address:
         """The mailbox by whose name an alias takes this one's mail: itself, or itself without its address extension."""
         if extension_at(address.local_part, self._delimiter) < 0 or self._extensions_kept:

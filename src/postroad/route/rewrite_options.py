@@ -97,8 +97,9 @@ class RewriteOptions(msgspec.Struct, frozen=True):
     relocated_maps: Annotated[
         tuple[str, ...],
         Meta(
-            description="Maps of mailboxes of ours that have moved: the value is the new address, or a text that "
-            "says where the user has gone. Their mail is refused at RCPT.",
+            description="Maps of mailboxes that have moved: the value is the new address, or a text that says where "
+            "the user has gone. Their mail is refused at RCPT. If an alias or a copy leads to one, its mail fails, "
+            "and the report names the new address.",
         ),
     ] = ()
     relocated_reply: Annotated[

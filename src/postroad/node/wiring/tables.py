@@ -34,8 +34,8 @@ from postroad.mail.policy import ACCEPT, Question, Rule, Rules, Verdict
 from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
-from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.asked import AT_ONCE, Asked, Known, answered
+from postroad.maps.face import Map, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.node.wiring.forwards import forwards
 from postroad.node.wiring.quota import MailboxRoom, has_quotas
@@ -55,6 +55,7 @@ from postroad.route.outbound import HopNames, generic_names, outbound
 from postroad.route.outlets import OutletOptions
 from postroad.route.path_maps import PathRoute
 from postroad.route.recipients import Recipients, mailboxes_of
+from postroad.route.relocated import Relocated, RelocatedRoute
 from postroad.route.rewrite_options import RelocatedReply
 from postroad.route.rewriting import AddressKeys, Rewriter, is_ours_in, rewriter
 from postroad.route.senders import Senders
@@ -105,7 +106,7 @@ class Tables:
         senders: Senders | None = None,
         sender_maps: SenderMaps | None = None,
         rewriter: Rewriter | None = None,
-        relocated: AddressKeys | None = None,
+        relocated: Relocated | None = None,
         try_new: bool = True,
         sending_maps: tuple[Map, ...] = (),
         names: HopNames | None = None,
@@ -120,9 +121,14 @@ class Tables:
         self.maps = maps
         self._mapped = routing.mapped
         # Whether maps may be asked for a recipient.
-        self._has_maps = aliases.has_maps or recipients.has_maps or routing.mapped is not None
+        self._has_maps = (
+            aliases.has_maps or recipients.has_maps or routing.mapped is not None
+            or (relocated is not None and relocated.waits)
+        )  # fmt: skip
         self.credentials = credentials
         self._route: DestinationOf = routing.route if transports is None else transports.route
+        if relocated is not None:
+            self._route = RelocatedRoute(relocated, self._route)
         self._senders = senders
         self.sender_maps = sender_maps
         self.sending_maps = sending_maps
@@ -149,6 +155,7 @@ class Tables:
                 delimiter=routing.options.detail_delimiter, tell=tell,
             )
         self._recipients = recipients
+        self._has_box: Callable[..., bool] = recipients.has_box if relocated is None else self._is_spared
         self._aliases = aliases
         self._mx_options = mx_options
         self._ourselves = ourselves
@@ -254,10 +261,10 @@ class Tables:
         for."""
         if self._has_maps:
             return self._answered(partial(self._members, address))
-        return self._aliases.members(self.routing.home(address), self._recipients.has_box)
+        return self._aliases.members(self.routing.home(address), self._has_box)
 
     def _members(self, address: Address, asked: Asked) -> list[Address] | None:
-        exists = partial(self._recipients.has_box, asked=asked)
+        exists = partial(self._has_box, asked=asked)
         return self._aliases.members(self.routing.home(address), exists, asked)
 
     def expand(
@@ -269,7 +276,7 @@ class Tables:
                 return _behind(events, self.expand(id, now_us, meant, passed))
         if not self._has_maps:
             at_home = self.routing.at_home(recipients)
-            return self._aliases.expand(id, now_us, at_home, self._recipients.has_box, passed)
+            return self._aliases.expand(id, now_us, at_home, self._has_box, passed)
         found = self._answered(partial(self._expand, id, now_us, recipients, passed))
         if isinstance(found, Expansion):
             return found
@@ -291,7 +298,7 @@ class Tables:
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], passed: Passed | None, asked: Asked,
         most: int = 0,
     ) -> Expansion:
-        exists = partial(self._recipients.has_box, asked=asked)
+        exists = partial(self._has_box, asked=asked)
         return self._aliases.expand(id, now_us, self.routing.at_home(recipients), exists, passed, asked, most)
 
     def rules(
@@ -390,18 +397,26 @@ class Tables:
         return self._senders.returned(address, is_report=is_report)
 
     def _moved(self, address: Address) -> str | NotNow | Awaitable[str | NotNow | None] | None:
-        """Where a mailbox of ours has gone, by its name as the client wrote it or as canonical maps write it."""
-        if not (self.routing.is_local(address.domain) or self.routing.is_relay(address.domain)):
-            return None
+        """Where a mailbox has gone, by its name as the client wrote it or as canonical maps write it. Also where the
+        only target of an alias has gone: then no report is needed."""
         return self._answered(partial(self._gone, address))
+
+    def _is_spared(self, address: Address, asked: Asked = AT_ONCE) -> bool:
+        """Whether an alias for the whole domain does not count for a mailbox: it has a box, or has moved."""
+        assert self._relocated is not None
+        return self._recipients.has_box(address, asked) or self._relocated.has_moved(address, asked) is True
 
     def _gone(self, address: Address, asked: Asked) -> str | None:
         assert self._relocated is not None
         found = self._relocated.find(address, asked)
         if found is None and self.rewriter is not None and self._renames:
-            other = self.rewriter.recipient(address, asked)
-            found = None if asked.stopped or other == address else self._relocated.find(other, asked)
-        return None if found is None or isinstance(found, NoAnswer) else found[0]
+            address = self.rewriter.recipient(address, asked)
+            found = self._relocated.find(address, asked)
+        if asked.stopped or (found is not None and not self._aliases.has_name_in_maps(address, asked)):
+            return found
+        expansion = self._expand(0, 0, (Recipient(address),), None, asked, most=1)
+        ends = [each.address for each in expansion.recipients if each.destination is None]
+        return self._relocated.find(ends[0], asked) if len(ends) == 1 and not expansion.excess else None
 
     def _nowhere(self, address: Address) -> Attempt | None:
         """Why no mail can ever come to a mailbox, or to any of those that its alias leads to; None if it can, or
@@ -428,10 +443,10 @@ class Tables:
         return found
 
     def _judge(self, mailbox: Address) -> Attempt | None:
-        excess = self._aliases.excess(mailbox, self._recipients.has_box)
+        excess = self._aliases.excess(mailbox, self._has_box)
         if excess:
             return Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.2.4", excess)
-        ends = self._aliases.ends(mailbox, self._recipients.has_box) or [mailbox]
+        ends = self._aliases.ends(mailbox, self._has_box) or [mailbox]
         stopped: Attempt | None = None
         for end in ends:
             stopped = self._unreachable(end) if isinstance(end, Address) else None
@@ -517,7 +532,12 @@ def build(
     recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of)
     maildir = options.deliver_options(settings).maildir
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
-    homes = mailboxes.homes(routing, recipients, maildir)
+    origin = canonical_domain(settings.sendmail.domain or settings.hostname)
+    is_ours = partial(is_ours_in, routing, origin)
+    rewriting = options.rewrite_options(settings)
+    moved = maps.named(rewriting.relocated_maps)
+    relocated = Relocated(AddressKeys(moved, is_ours, routed.detail_delimiter)) if moved else None
+    homes = mailboxes.homes(routing, recipients, maildir, None if relocated is None else relocated.has_moved)
     aliases = Aliases(
         str(settings.aliases) if settings.aliases is not None else "",
         routing.is_local,
@@ -534,11 +554,6 @@ def build(
         catch_all_first=routed.catch_all_first,
         forwards=_forwards(routing, options.outlet_options(settings), porter, note),
     )
-    origin = canonical_domain(settings.sendmail.domain or settings.hostname)
-    is_ours = partial(is_ours_in, routing, origin)
-    rewriting = options.rewrite_options(settings)
-    moved = maps.named(rewriting.relocated_maps)
-    relocated = AddressKeys(moved, is_ours, routed.detail_delimiter) if moved else None
     # The aliases can be judged only if the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
