@@ -97,6 +97,22 @@ async def test_many_at_once_share_few_connections(server: Server, tmp_path: Path
     maps.close()
 
 
+async def test_an_answer_is_whole_or_none(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list with many members has all of them; one with too many is told, and nobody gets a part of it."""
+    members = ", ".join(f"('many@x.org', 'u{number}@x.org', 1)" for number in range(3_000))
+    server.sql(f"{'USE mail; ' if isinstance(server, Mariadb) else ''}INSERT INTO alias VALUES {members}")
+    maps = made(options(server, QUERY, tmp_path))
+    answer = await ask(maps["it"], "many@x.org")
+    assert isinstance(answer, str) and len(answer.split(",")) == 3_000
+    maps.close()
+    monkeypatch.setattr("postroad.maps.sql.ROWS_MAX", 2_999)
+    monkeypatch.setattr("postroad.maps.databases.ROWS_MAX", 2_999)
+    maps = made(options(server, QUERY, tmp_path))
+    answer = await ask(maps["it"], "many@x.org")
+    assert isinstance(answer, NotNow) and "more than 2,999 rows" in answer.text
+    maps.close()
+
+
 async def test_a_query_that_takes_too_long_is_given_up_and_the_next_one_answers(server: Server, tmp_path: Path) -> None:
     sleep = "pg_sleep(30) IS NULL" if isinstance(server, Postgres) else "sleep(30) = 5"
     query = f"SELECT goto FROM alias WHERE address = '%s' AND (active = 1 OR {sleep})"

@@ -69,7 +69,7 @@ class SqlDriver:
         if arguments is None or "\0" in key:  # which no text of a database holds
             return None
         rows = await self.connections.use(lambda connection: self._backend.query(connection, self._query, arguments))
-        return joined(rows[:ROWS_MAX])
+        return joined(rows)
 
     def close(self) -> None:
         self.connections.close()
@@ -161,7 +161,7 @@ class MysqlBackend:
         text = _MARK.sub(lambda found: _literal(arguments[int(found[1]) - 1]), query.text)
         async with connection.cursor() as cursor:
             await cursor.execute(text)
-            rows: Rows = await cursor.fetchmany(ROWS_MAX)
+            rows: Rows = await cursor.fetchmany(ROWS_MAX + 1)
         return rows
 
     def abort(self, connection: Any) -> None:
@@ -214,13 +214,18 @@ def mysql_driver(where: str, url: str, password_file: str, query: str) -> SqlDri
     if isinstance(made, str):
         return Problem(where, made, "Correct the query.")
     tls: ssl.SSLContext | None = None
-    roots = parse_qs(parts.query).get("ssl_ca")
-    if roots is not None:
+    roots = roots_of(url)
+    if roots:
         try:
-            tls = ssl.create_default_context(cafile=roots[0])
+            tls = ssl.create_default_context(cafile=roots)
         except OSError as error:
-            return unreadable(roots[0], error)
+            return unreadable(roots, error)
     return SqlDriver(MysqlBackend(asyncmy, url, password, tls), made)
+
+
+def roots_of(url: str) -> str:
+    """The file of roots that a URL of MySQL names; "" for none."""
+    return "" if "ssl_ca" not in url else (parse_qs(urlsplit(url).query).get("ssl_ca") or [""])[0]
 
 
 def read_password(path: str) -> str | Problem:

@@ -3,11 +3,12 @@
     url = "ldaps://ldap.example.org/ou=people,dc=example,dc=org?mail,mailAlternateAddress?sub"
     query = "(&(objectClass=person)(mail=%s))"
 
-What always holds: a key never changes the filter: the filter is read once, and keys are put into its values; messages
-of the server, entries of an answer and values have limits. Connections are kept (`maps.kept`).
+What always holds: a key never changes the filter or the base: both are read once, and keys are put into their values;
+messages of the server, entries of an answer and values have limits. Connections are kept (`maps.kept`).
 
-How it fails: `maps.waiting`. If the server refuses the bind, is busy or unavailable, the map is Away. An entry that
-does not exist is no error: the map has no such key. Referrals are not followed.
+How it fails: `maps.waiting`. If the server refuses the bind, is busy or unavailable, the map is Away. If the base does
+not exist (or may not be seen), the map cannot answer; if a part of the key stands in the base, there is no such key.
+Referrals are not followed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,8 +29,9 @@ from postroad.maps.sql import SqlStatement
 from postroad.maps.waiting import Away
 from postroad.world.problem import Problem
 
-MESSAGE_MAX: Final = 1024 * 1024  # octets of one message of the server
-ENTRIES_MAX: Final = 1_000  # of an answer
+MESSAGE_MAX: Final = 16 * 1024 * 1024  # octets of one message of the server
+ENTRIES_MAX: Final = 100_000  # of an answer
+_BUFFER_MAX: Final = 1024 * 1024  # octets that are read ahead
 _DEPTH_MAX: Final = 20  # filters within filters
 
 _SCOPES: Final = {"base": 0, "one": 1, "sub": 2, "": 2}
@@ -38,6 +40,8 @@ _AWAY: Final = frozenset((3, 51, 52))  # timeLimitExceeded, busy, unavailable
 _NO_SUCH_OBJECT: Final = 32
 
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9;.-]+")
+_BASE: Final = re.compile(r"%([0-9A-Fa-f]{2})|%([sud1-9])|([^%]+)|(%)")
+_SPECIAL: Final = re.compile(rb"[^A-Za-z0-9@._\x80-\xff-]")  # in a distinguished name, or perhaps
 _ESCAPE: Final = re.compile(r"\\([0-9A-Fa-f]{2})|%([sud1-9%])|([^\\%]+)|([\\%])")
 
 
@@ -86,15 +90,15 @@ Encode = Callable[[Sequence[bytes]], bytes]
 """From the values of the placeholders, in their order, to octets."""
 
 
-class LdapFilter(msgspec.Struct, frozen=True):
-    """A filter, read. `letters`: its placeholders in order."""
+class LdapText(msgspec.Struct, frozen=True):
+    """A filter or a base, read. `letters`: its placeholders in order."""
 
     encode: Encode
     letters: tuple[str, ...]
 
 
-def read_filter(text: str) -> LdapFilter | str:
-    """A filter, or what is wrong with it."""
+def read_filter(text: str, elsewhere: Sequence[str] = ()) -> LdapText | str:
+    """A filter, or what is wrong with it. `elsewhere`: placeholders that stand in the base."""
     letters: list[str] = []
     try:
         encode, rest = _filter(text.strip(), letters, 0)
@@ -102,7 +106,9 @@ def read_filter(text: str) -> LdapFilter | str:
         return str(error)
     if rest:
         return f"{rest[:60]!r} stands after the filter"
-    return LdapFilter(encode, tuple(letters)) if letters else "the filter has no placeholder for the key: %s, %u or %d"
+    if not letters and not elsewhere:
+        return "the filter has no placeholder for the key: %s, %u or %d"
+    return LdapText(encode, tuple(letters))
 
 
 def _filter(text: str, letters: list[str], depth: int) -> tuple[Encode, str]:
@@ -168,6 +174,35 @@ def _value(text: str, letters: list[str]) -> Encode:
     return lambda values: b"".join(values[part] if isinstance(part, int) else part for part in parts)
 
 
+# ---- bases (RFC 4514) -----------------------------------------------------------------------------------------------
+
+
+def read_base(text: str) -> LdapText | str:
+    """The base of a search as it stands in a URL, with ``%XX`` and placeholders; or what is wrong with it."""
+    letters: list[str] = []
+    parts: list[bytes | int] = []
+    for found in _BASE.finditer(text):
+        if found[1]:
+            parts.append(bytes.fromhex(found[1]))
+        elif found[2]:
+            parts.append(len(letters))
+            letters.append(found[2])
+        elif found[3]:
+            parts.append(found[3].encode())
+        else:
+            return f"{text[:60]!r} has a % that means nothing (write %25)"
+
+    def encode(values: Sequence[bytes]) -> bytes:
+        return b"".join(_in_name(values[part]) if isinstance(part, int) else part for part in parts)
+
+    return LdapText(encode, tuple(letters))
+
+
+def _in_name(value: bytes) -> bytes:
+    """A value of a distinguished name, whatever is in it."""
+    return _SPECIAL.sub(lambda found: b"\\%02x" % found[0][0], value)
+
+
 # ---- the client -----------------------------------------------------------------------------------------------------
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -185,19 +220,21 @@ class LdapServer(msgspec.Struct, frozen=True):
 
 
 class LdapSearch(msgspec.Struct, frozen=True):
-    """What is searched for. `attributes`: those whose values are the answer."""
+    """What is searched for. `attributes`: those whose values are the answer. The placeholders of `base` come before
+    those of `filter`."""
 
-    base: str
+    base: LdapText
     scope: int
     attributes: tuple[str, ...]
-    filter: LdapFilter
+    filter: LdapText
 
     def encode(self, values: Sequence[bytes]) -> bytes:
         """RFC 4511 §4.5.1."""
-        head = tlv(4, self.base.encode()) + integer(self.scope, 10) + integer(0, 10)
+        count = len(self.base.letters)
+        head = tlv(4, self.base.encode(values[:count])) + integer(self.scope, 10) + integer(0, 10)
         limits = integer(ENTRIES_MAX) + integer(0) + tlv(1, b"\0")
         attributes = tlv(0x30, b"".join(tlv(4, name.encode()) for name in self.attributes))
-        return tlv(0x63, head + limits + self.filter.encode(values) + attributes)
+        return tlv(0x63, head + limits + self.filter.encode(values[count:]) + attributes)
 
 
 class LdapDriver:
@@ -208,7 +245,7 @@ class LdapDriver:
     def __init__(self, server: LdapServer, search: LdapSearch) -> None:
         self._server = server
         self._search = search
-        self._placeholders = SqlStatement("", search.filter.letters)
+        self._placeholders = SqlStatement("", search.base.letters + search.filter.letters)
         self._ids = itertools.count(1)
         self.connections: KeptConnections[Streams] = KeptConnections(self._connect, lambda streams: streams[1].close())
 
@@ -222,7 +259,7 @@ class LdapDriver:
     async def _connect(self) -> Streams:
         server = self._server
         streams = await asyncio.open_connection(
-            server.host, server.port, ssl=None if server.starttls else server.tls, limit=MESSAGE_MAX
+            server.host, server.port, ssl=None if server.starttls else server.tls, limit=_BUFFER_MAX
         )
         try:
             if server.starttls:
@@ -252,7 +289,9 @@ class LdapDriver:
                 code, text = _result(content)
                 if code in _AWAY:
                     raise Away(f"the server says {code} {text}")
-                if code not in (0, _NO_SUCH_OBJECT):
+                if code == _NO_SUCH_OBJECT and self._search.base.letters:
+                    return None
+                if code:
                     raise ValueError(f"the server says {code} {text}")
                 return ",".join(dict.fromkeys(found)) or None
 
@@ -281,7 +320,7 @@ async def _receive(streams: Streams, number: int) -> tuple[int, bytes]:
                 raise Away("the server does not speak LDAP")
             size = int.from_bytes(await reader.readexactly(size & 127), "big")
         if size > MESSAGE_MAX:
-            raise Away(f"the server's answer has more than {MESSAGE_MAX} octets")
+            raise ValueError(f"the server's answer has more than {MESSAGE_MAX:,} octets")
         try:
             (_, id), (tag, content), *_ = elements(await reader.readexactly(size))
         except ValueError as error:
@@ -338,7 +377,10 @@ def ldap_driver(
     if not attributes or scope not in _SCOPES:
         text = "url must name the attributes that are the answer, and base, one or sub"
         return Problem(where, text, "Write ldap://host/dc=example,dc=org?attribute?sub.")
-    read = read_filter(query)
+    base = read_base(parts.path[1:])
+    if isinstance(base, str):
+        return Problem(where, f"url: {base}", "Write ldap://host/dc=example,dc=org?attribute?sub.")
+    read = read_filter(query, base.letters)
     if isinstance(read, str):
         return Problem(where, f"query: {read}", "Write a filter such as (mail=%s).")
     password = read_password(password_file)
@@ -354,5 +396,5 @@ def ldap_driver(
             return Problem(ca_file, f"holds no certificates ({error})", "Correct ca_file.")
     port = parts.port or (636 if parts.scheme == "ldaps" else 389)
     server = LdapServer(parts.hostname, port, tls, starttls and parts.scheme == "ldap", user, password)
-    search = LdapSearch(unquote(parts.path[1:]), _SCOPES[scope], attributes, read)
+    search = LdapSearch(base, _SCOPES[scope], attributes, read)
     return LdapDriver(server, search)

@@ -1,8 +1,9 @@
 """All maps of a configuration: made from their options, found by name, kept up to date.
 
 What always holds: a map is made once and has one name; maps of which another is made come before it; if two
-configurations have a map with equal options, they share it, with its caches, connections and counters. How it fails: if
-a map cannot be made or read, a Problem names it, and no map is put into force.
+configurations have a map with equal options, and its password file and roots have not changed, they share it, with its
+caches, connections and counters. How it fails: if a map cannot be made or read, a Problem names it, and no map is put
+into force.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from heapq import nlargest
 from typing import BinaryIO, Final
 
-from postroad.maps.databases import mysql_driver, postgres_driver
+from postroad.maps.databases import mysql_driver, postgres_driver, roots_of
 from postroad.maps.face import Map, MapCounts, MapSource
 from postroad.maps.files import FileEntries, FileSource, InBackground
 from postroad.maps.function import function_driver
@@ -28,6 +29,7 @@ from postroad.maps.text import Parsed, TextSource, parse, parse_aliases, read
 from postroad.maps.users import UsersDriver
 from postroad.maps.waiting import Driver, WaitingSource
 from postroad.world.clock import Clock
+from postroad.world.files import Stamp, stamp
 from postroad.world.problem import Problem
 
 USED_MAX: Final = 500_000  # entries of which is told when they were used
@@ -39,8 +41,12 @@ Tell = Callable[[str, str], None]
 class Maps:
     """The maps by name. Make them with `make`."""
 
-    def __init__(self, options: tuple[MapOptions, ...], by_name: Mapping[str, Map], tell: Tell) -> None:
+    def __init__(
+        self, options: tuple[MapOptions, ...], by_name: Mapping[str, Map], tell: Tell,
+        secrets: tuple[tuple[Stamp, ...], ...],
+    ) -> None:  # fmt: skip
         self.options = options
+        self.secrets = secrets  # of each, the state of the files that were read once, when it was made
         self._by_name = by_name
         self._tell = tell
 
@@ -52,6 +58,11 @@ class Maps:
 
     def named(self, names: Iterable[str]) -> tuple[Map, ...]:
         return tuple(self._by_name[name] for name in names)
+
+    def unchanged(self, now: Mapping[MapOptions, tuple[Stamp, ...]]) -> dict[MapOptions, Map]:
+        """The maps by their options, but for those whose files that were read once are others `now`."""
+        every = zip(self.options, self, self.secrets, strict=True)
+        return {options: map for options, map, state in every if now.get(options, state) == state}
 
     def look(self, in_background: InBackground) -> None:
         """Read files that have changed."""
@@ -105,7 +116,8 @@ def make(
     options: Sequence[MapOptions], clock: Clock, tell: Tell, before: Maps | None = None
 ) -> Maps | tuple[Problem, ...]:
     """The maps, or what is wrong with them. What is doubtful in their files is told. `before`: those in force."""
-    kept = {} if before is None else dict(zip(before.options, before, strict=True))
+    secrets = tuple(_secrets(each) for each in options)
+    kept = {} if before is None else before.unchanged(dict(zip(options, secrets, strict=True)))
     made: dict[str, Map] = {}
     problems: list[Problem] = []
     for each in options:
@@ -122,7 +134,12 @@ def make(
             else:
                 for doubt in found:
                     tell("warning", f"map {map.name}: {doubt}")
-    return tuple(problems) if problems else Maps(tuple(options), made, tell)
+    return tuple(problems) if problems else Maps(tuple(options), made, tell, secrets)
+
+
+def _secrets(options: MapOptions) -> tuple[Stamp, ...]:
+    """The state of the password file and of the roots: a map whose own have changed is made anew at a reload."""
+    return tuple(stamp(path) for path in (options.password_file, options.ca_file, roots_of(options.url)) if path)
 
 
 def _map(options: MapOptions, source: MapSource, tell: Tell) -> Map:

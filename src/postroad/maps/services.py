@@ -24,8 +24,9 @@ from postroad.maps.waiting import Away
 from postroad.world.http import Fetch, HttpRequest, fetcher
 from postroad.world.problem import Problem
 
-VALUE_MAX: Final = 65_536  # octets of an answer
-_LENGTH_MAX: Final = 6  # digits of the length of a netstring
+VALUE_MAX: Final = 1024 * 1024  # octets of an answer
+_LENGTH_MAX: Final = 7  # digits of the length of a netstring
+_TOO_LONG: Final = f"the server's answer has more than {VALUE_MAX:,} octets"
 _PLACE: Final = re.compile(r"(?:unix:(/.+)|(?:inet:)?(\[[^\]]+\]|[^:\[\]]+):([0-9]{1,5}))")
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -64,7 +65,7 @@ async def _read_to(streams: Streams, question: bytes, end: bytes) -> bytes:
     try:
         return await reader.readuntil(end)
     except asyncio.LimitOverrunError as error:
-        raise Away("the server's answer is too long") from error
+        raise ValueError(_TOO_LONG) from error
 
 
 S = TypeVar("S", bound=ServerDriver)
@@ -96,8 +97,10 @@ class SocketmapDriver(ServerDriver):
 
 async def _netstring(streams: Streams, question: bytes) -> str:
     digits = (await _read_to(streams, b"%d:%s," % (len(question), question), b":"))[:-1]
-    if not digits.isdigit() or len(digits) > _LENGTH_MAX or int(digits) > VALUE_MAX:
+    if not digits.isdigit() or len(digits) > _LENGTH_MAX:
         raise Away("the server's answer is not a netstring")
+    if int(digits) > VALUE_MAX:
+        raise ValueError(_TOO_LONG)
     octets = await streams[0].readexactly(int(digits) + 1)
     if octets[-1:] != b",":
         raise Away("the server's answer is not a netstring")

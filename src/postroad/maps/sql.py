@@ -5,7 +5,7 @@
 ``%s`` is the key, ``%u`` its local-part, ``%d`` its domain; ``%1`` to ``%9`` are the labels of its domain, the last
 first; ``%%`` is a percent sign. What always holds: a key never becomes a part of the statement, whatever it holds: each
 placeholder is a parameter. Quotation marks around a placeholder are dropped; ``'%u@%d'`` becomes a concatenation. A
-query with ``%u`` or ``%d`` has no answer for a key without them (mysql_table(5)).
+query with ``%d`` has no answer for a key without a domain, and ``%u`` is the whole of such a key (mysql_table(5)).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-ROWS_MAX: Final = 1_000  # rows of an answer
+ROWS_MAX: Final = 100_000  # rows of an answer
 
 _PLACEHOLDER: Final = re.compile(r"%([sud1-9%])")
 # A text between quotation marks, or a placeholder outside of any.
@@ -38,7 +38,7 @@ class SqlStatement(msgspec.Struct, frozen=True):
             if letter == "s":
                 value = key
             elif letter == "u":
-                value = local_part if at else ""
+                value = local_part if at else key
             elif letter == "d":
                 value = domain if at else ""
             else:
@@ -109,6 +109,10 @@ def _pieces(literal: str) -> list[str | _Letter]:
 
 
 def joined(rows: Sequence[Sequence[Any]]) -> str | None:
-    """All values of all rows as one, with commas between them; None if there is nothing but NULL or nothing."""
+    """All values of all rows as one, with commas between them; None if there is nothing but NULL or nothing. Fetch at
+    most `ROWS_MAX` + 1 rows. ValueError for more than `ROWS_MAX`: a part of the rows would be a list without some of
+    its members."""
+    if len(rows) > ROWS_MAX:
+        raise ValueError(f"the answer has more than {ROWS_MAX:,} rows")
     values = [str(value) for row in rows for value in row if value is not None and value != ""]
     return ",".join(values) if values else None

@@ -228,7 +228,7 @@ class SqliteTable:
         arguments = self._statement.arguments(key)
         if arguments is None:
             return None
-        rows = self._connection.execute(self._statement.text, arguments).fetchmany(ROWS_MAX)
+        rows = self._connection.execute(self._statement.text, arguments).fetchmany(ROWS_MAX + 1)
         return joined(rows)
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from postroad.maps.face import NO_ANSWER, Answer, NoAnswer, NotNow
 from postroad.maps.folding import fold
 
 KEY_MAX: Final = 1_024  # characters of a key that is asked for
+VALUE_MAX: Final = 16 * 1024 * 1024  # characters of a value
 WAITING_MAX: Final = 10_000  # look-ups of one map that may be under way
 _CLOSED: Final = "it is closed"
 
@@ -157,6 +158,8 @@ class WaitingSource:
                     self._places = asyncio.Semaphore(options.at_once_max)
                 async with self._places:
                     value = await self._driver.fetch(*place)
+            if value is not None and len(value) > VALUE_MAX:
+                raise ValueError(f"the answer has more than {VALUE_MAX:,} characters")
         except TimeoutError as error:
             text = str(error) or f"no answer in {options.timeout_s:g} s"
             return self._failed(place, text)

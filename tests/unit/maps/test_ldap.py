@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroad.maps import ldap
-from postroad.maps.ldap import LdapDriver, LdapFilter, elements, integer, ldap_driver, read_filter, tlv
+from postroad.maps.ldap import LdapDriver, LdapText, elements, integer, ldap_driver, read_base, read_filter, tlv
 from postroad.maps.waiting import Away
 from postroad.world.problem import Problem
 
@@ -31,7 +31,7 @@ from postroad.world.problem import Problem
 )  # fmt: skip
 def test_filters(text: str, values: list[bytes], octets: bytes) -> None:
     found = read_filter(text)
-    assert isinstance(found, LdapFilter) and found.encode(values) == octets
+    assert isinstance(found, LdapText) and found.encode(values) == octets
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_any_octets_end(octets: bytes) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"HTTP/1.1 400 no\r\n\r\n", b"\x30\x80", b"\x30\x84\x7f\xff\xff\xff", b"\x30\x03\x02\x01", b"\x30\x00",
+    [b"HTTP/1.1 400 no\r\n\r\n", b"\x30\x80", b"\x30\x03\x02\x01", b"\x30\x00",
      b"\x30\x05\x02\x01\x01\x65\x09",
      tlv(0x30, integer(0) + tlv(0x78, b"")), tlv(0x30, integer(1) + tlv(0x65, b"\x0a")), b""],
 )  # fmt: skip
@@ -91,3 +91,13 @@ async def test_a_server_that_says_what_it_should_not_is_away(said: bytes) -> Non
 )  # fmt: skip
 def test_what_cannot_be_used_is_a_problem(url: str, query: str, user: str) -> None:
     assert isinstance(ldap_driver("map it", url, query, user, "", "", starttls=False), Problem)
+
+
+def test_a_key_is_a_value_in_a_base() -> None:
+    base = read_base("cn=%u,ou=a%20b,dc=%d,o=50%25")
+    assert isinstance(base, LdapText) and base.letters == ("u", "d")
+    assert base.encode([b"ada", b"x.org"]) == b"cn=ada,ou=a b,dc=x.org,o=50%"
+    assert base.encode([b'# a,b=c+"\\\0', "ä".encode()]) == (
+        b"cn=\\23\\20a\\2cb\\3dc\\2b\\22\\5c\\00,ou=a b,dc=" + "ä".encode() + b",o=50%"
+    )
+    assert isinstance(read_base("dc=%x"), str)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from postroad.maps.asked import AT_ONCE, Asked, answered
 from postroad.maps.face import Answer, NoAnswer, NotNow
@@ -169,6 +170,24 @@ def test_equal_options_keep_the_map_with_its_counters(tmp_path: Path) -> None:
     path.write_text("b 22\n")
     again = made(*after.options, before=after)
     assert again["f"] is after["f"] and again["f"].look_up("a") == "2" and again["f"].look_up("b") == "22"
+
+
+@pytest.mark.parametrize("changed", ["password", "roots"])
+def test_a_changed_password_or_root_is_used_after_a_reload(tmp_path: Path, changed: str) -> None:
+    files = {name: tmp_path / name for name in ("password", "roots")}
+    files["password"].write_text("one\n")
+    trustme.CA().cert_pem.write_to_path(files["roots"])
+    options = MapOptions(
+        "it", MapKind.HTTP, url="https://x/{key}", password_file=str(files["password"]), ca_file=str(files["roots"])
+    )
+    before = made(options)
+    again = made(options, before=before)
+    assert again["it"] is before["it"]
+    files[changed].write_bytes(files[changed].read_bytes() + b"\n\n")
+    after = made(options, before=again)
+    assert after["it"].source is not again["it"].source
+    for maps in (before, after):
+        maps.close()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_placeholders_become_parameters(query: str, text: str, letters: str) -> 
         ("d", "x.org", None),
         ("21", "ada@mx.x.org", ("x", "org")), ("2", "x.org", ("x",)), ("3", "x.org", None), ("s", "", None),
         ("u", '"a@b"@x.org', ('"a@b"',)), ("d", "@x.org", ("x.org",)), ("u", "@x.org", None),
+        ("u", "ada", ("ada",)), ("u", "x.org", ("x.org",)), ("us", "ada", ("ada", "ada")),
     ],
 )  # fmt: skip
 def test_the_parameters_of_a_key(letters: str, key: str, arguments: tuple[str, ...] | None) -> None:
@@ -58,6 +59,8 @@ def test_a_query_without_a_key_is_none() -> None:
 def test_rows_are_one_value() -> None:
     assert joined([("a", None), ("b", ""), (3, "c")]) == "a,b,3,c"
     assert joined([]) is None and joined([(None,), ("",)]) is None
+    with pytest.raises(ValueError, match="more than 100,000 rows"):
+        joined([("a",)] * 100_001)
 
 
 # ---- SQLite
@@ -91,6 +94,20 @@ def test_sqlite(database: Path) -> None:
     assert maps["it"].look_up("sales@x.org") == "ada@x.org,bob@x.org"
     maps.close()
     assert isinstance(maps["it"].look_up("sales@x.org"), NotNow)
+
+
+def test_a_list_in_sqlite_is_whole_or_not_given(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.executemany("INSERT INTO alias VALUES ('all@x.org', ?)", [(f"u{n}",) for n in range(3_000)])
+    maps = sqlite_map(database)
+    assert isinstance(maps, Maps)
+    answer = maps["it"].look_up("all@x.org")
+    assert isinstance(answer, str) and len(answer.split(",")) == 3_000
+    monkeypatch.setattr("postroad.maps.sql.ROWS_MAX", 2_999)
+    monkeypatch.setattr("postroad.maps.tables.ROWS_MAX", 2_999)
+    answer = maps["it"].look_up("all@x.org")
+    assert isinstance(answer, NotNow) and "more than 2,999 rows" in answer.text
+    maps.close()
 
 
 @given(st.text())

@@ -11,7 +11,7 @@ import pytest
 
 from postroad.maps.face import Answer, NotNow
 from postroad.maps.function import FunctionDriver, function_driver
-from postroad.maps.waiting import Away, WaitingOptions, WaitingSource
+from postroad.maps.waiting import VALUE_MAX, Away, WaitingOptions, WaitingSource
 from postroad.world.problem import Problem
 
 
@@ -189,3 +189,10 @@ def test_loading_a_function(tmp_path: Path) -> None:
     assert isinstance(function_driver(f"{module}:look_up", 1), FunctionDriver)
     for name in (f"{module}:other", "no.such.module:x", str(module)):
         assert isinstance(function_driver(name, 1), Problem)
+
+
+async def test_a_value_that_is_too_long_is_no_answer_and_no_failure_of_the_map() -> None:
+    house = House(failures_max=1)
+    house.driver.answer = lambda key: "x" * (VALUE_MAX + 1) if key == "all" else key
+    assert isinstance(await house.ask("all"), NotNow)
+    assert await house.ask("ada") == "ada" and house.told == []
