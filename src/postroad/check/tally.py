@@ -28,6 +28,9 @@ FAILURES: Final = "f"  # of AUTH, by client and by network
 ACCOUNT_FAILURES: Final = "a"  # of AUTH, by account
 REPORTS: Final = "d"  # to strangers, by address; with no more behind it, those of all
 LOGINS: Final = "l"  # AUTH that was right, by client
+QUESTIONS: Final = "q"  # to next hops about recipients, by the network of the client
+DOMAIN_QUESTIONS: Final = "w"  # the same, by the domain of the recipient
+UNDER_WAY: Final = "u"  # such questions at a time
 
 TELL_S: Final = 0.1
 KEYS_MAX: Final = 65_536

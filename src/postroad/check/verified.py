@@ -5,10 +5,11 @@ For domains with `verify`. What always holds:
 - A recipient is refused (550 5.1.1) only if the next hop has refused it for good at RCPT. All else that goes wrong
   there (it is away, slow, busy, refuses our sender) is "not known": the client hears 450, or the recipient is accepted,
   as `not_known` says.
-- Questions for strangers are bounded: for each client network and for each destination within `VerifyOptions.span_s`,
-  and in number under way. What is over a bound is "not known", and the next hop is not asked.
-- Equal questions under way are one. A client waits no longer than `wait_s`; the question goes on without it, and its
-  answer is kept for when the client comes again.
+- Questions for strangers are bounded: for each client network and for each domain within `VerifyOptions.span_s`, and in
+  number under way. What is over a bound is "not known", and the next hop is not asked. The bounds are those of the
+  whole node, as exact as the counts of `check.tally`.
+- Equal questions under way in a worker are one. A client waits no longer than `wait_s`; the question goes on without
+  it, and its answer is kept for when the client comes again.
 - An answer that grows old is asked for again before it ends, in the background, while it is still in force.
 
 Not here: how the next hop is asked (`deliver.asking`), where answers are kept (`store.verified`), which recipients are
@@ -22,17 +23,20 @@ import enum
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta
 
+from postroad.check.tally import DOMAIN_QUESTIONS, QUESTIONS, UNDER_WAY, Tally
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.policy import ACCEPT, Action, Question, Verdict, reject
 from postroad.mail.reply import reply
 
-_COUNTED_MAX: Final = 50_000  # networks and destinations that are counted; the oldest go first
+WINDOW: Final = 4  # of the tally
+_NOT_KNOWN_MAX: Final = 50_000  # recipients about whom nobody could tell; the oldest go first
 _SHOWN_MAX: Final = 200  # characters of what the next hop said
 
 
@@ -78,15 +82,15 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     ] = NotKnown.DEFER
     entries_max: Annotated[int, Meta(ge=100, description="How many answers are kept on the disk.")] = 100_000
     at_once_max: Annotated[
-        int, Meta(ge=1, le=1000, description="How many questions each worker has under way, at all next hops.")
+        int, Meta(ge=1, le=1000, description="How many questions are under way at a time, at all next hops.")
     ] = 20
     client_max: Annotated[
         int,
-        Meta(ge=1, description="How many questions each worker asks within `span_s` for the clients of one network "
+        Meta(ge=1, description="How many questions are asked within `span_s` for the clients of one network "
              "(/24, /64). Trusted and authenticated clients have no limit."),
     ] = 30
     domain_max: Annotated[
-        int, Meta(ge=1, description="How many questions each worker asks within `span_s` about one domain.")
+        int, Meta(ge=1, description="How many questions are asked within `span_s` about one domain.")
     ] = 300
     span_s: Annotated[float, Meta(ge=1, description="The time for `client_max` and `domain_max`.")] = 600.0
 
@@ -112,11 +116,11 @@ IsAsked = Callable[[Address], bool]
 
 
 class RecipientQuestions:
-    """See the module. `log`: a line for each answer of a next hop."""
+    """See the module. `tally`: the counts of the node. `log`: a line for each answer of a next hop."""
 
     def __init__(
         self, options: VerifyOptions, *, get: Get, put: Put, ask: Ask, now_us: Callable[[], int],
-        log: Callable[[str], None],
+        log: Callable[[str], None], tally: Tally,
     ) -> None:
         self.options = options
         self._get, self._put, self._ask = get, put, ask
@@ -124,7 +128,7 @@ class RecipientQuestions:
         self._log = log
         self._under_way: dict[str, asyncio.Task[Attempt]] = {}
         self._not_known: OrderedDict[str, tuple[int, str]] = OrderedDict()  # until when, and why
-        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()  # until when, and how many
+        self._tally = tally
 
     def take(self, options: VerifyOptions) -> None:
         """Settings."""
@@ -153,43 +157,41 @@ class RecipientQuestions:
         task = self._under_way.get(key)
         if task is not None:
             return task
-        if len(self._under_way) >= self.options.at_once_max:
+        if self._tally.sessions(UNDER_WAY) >= self.options.at_once_max:
             return f"{self.options.at_once_max} questions to next hops are under way"
         if not (question.trusted or question.peer.identity) and not self._may(
-            f"client {_network(question.peer.address)}", self.options.client_max
+            QUESTIONS + _network(question.peer.address), self.options.client_max
         ):
             return f"this client has caused {self.options.client_max} questions to next hops"
-        if not self._may(f"domain {address.domain}", self.options.domain_max):
+        if not self._may(DOMAIN_QUESTIONS + address.domain, self.options.domain_max):
             return f"{self.options.domain_max} questions about {address.domain} were asked"
+        self._tally.came((UNDER_WAY,))
         task = self._under_way[key] = asyncio.ensure_future(self._run(key, address))
+        task.add_done_callback(partial(self._ended, key))
         return task
 
-    def _may(self, what: str, most: int) -> bool:
+    def _ended(self, key: str, task: asyncio.Task[Attempt]) -> None:
+        """A question is over, also if it was broken off before it began."""
+        self._under_way.pop(key, None)
+        self._tally.went((UNDER_WAY,))
+
+    def _may(self, key: str, most: int) -> bool:
         """Count one more; whether it is within the limit."""
         now_us = self._now_us()
-        until_us, count = self._counts.get(what, (0, 0))
-        if now_us >= until_us:
-            until_us, count = now_us + int(self.options.span_s * 1_000_000), 0
-        if count >= most:
+        if self._tally.windows[WINDOW].total(key, now_us) > most - 1:
             return False
-        self._counts[what] = until_us, count + 1
-        self._counts.move_to_end(what)
-        if len(self._counts) > _COUNTED_MAX:
-            self._counts.popitem(last=False)
+        self._tally.count(WINDOW, key, now_us)
         return True
 
     async def _run(self, key: str, address: Address) -> Attempt:
-        try:
-            attempt = await self._ask(address)
-        finally:
-            self._under_way.pop(key, None)
+        attempt = await self._ask(address)
         now_us, found = self._now_us(), _found(attempt)
         said = attempt.reason[:_SHOWN_MAX]
         who = attempt.remote_name or attempt.transport
         if found is None:
             self._not_known[key] = now_us + int(self.options.not_known_s * 1_000_000), said
             self._not_known.move_to_end(key)
-            if len(self._not_known) > _COUNTED_MAX:
+            if len(self._not_known) > _NOT_KNOWN_MAX:
                 self._not_known.popitem(last=False)
             self._log(f"whether <{address}> exists is not known: {said}")
         else:
@@ -224,6 +226,15 @@ class RecipientQuestions:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def limit_of(key: str, options: VerifyOptions) -> int:
+    """The limit of what a key of the tally counts; 0 if it does not count questions."""
+    if key == UNDER_WAY:
+        return options.at_once_max
+    if key.startswith(QUESTIONS):
+        return options.client_max
+    return options.domain_max if key.startswith(DOMAIN_QUESTIONS) else 0
 
 
 def _found(attempt: Attempt) -> bool | None:

@@ -173,10 +173,12 @@ def ban_options(settings: Settings) -> BanOptions:
     return _into(BanOptions, settings.bans)
 
 
-def window_lengths_s(settings: Settings) -> tuple[float, float, float, float]:
-    """Within what time are counted: rates, what may lead to a ban (`check.client`), reports (`check.reports`), and
-    logins (`check.client`)."""
-    return settings.limits.rate_s, settings.bans.window_s, settings.dsn.strangers_rate_s, KNOWN_S
+def window_lengths_s(settings: Settings) -> tuple[float, ...]:
+    """Within what time are counted: rates, what may lead to a ban (`check.client`), reports (`check.reports`), logins
+    (`check.client`), and questions to next hops (`check.verified`)."""
+    return (
+        settings.limits.rate_s, settings.bans.window_s, settings.dsn.strangers_rate_s, KNOWN_S, settings.verify.span_s
+    )  # fmt: skip
 
 
 def auth_options(settings: Settings) -> AuthOptions:

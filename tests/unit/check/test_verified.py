@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from postroad.check.verified import NotKnown, RecipientQuestions, VerifyOptions
+from postroad.check.tally import Tally, TallyFrame, TallyOffice
+from postroad.check.verified import NotKnown, RecipientQuestions, VerifyOptions, limit_of
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Peer
@@ -20,16 +22,20 @@ YES = Attempt(Outcome.RELAYED, Reach.RECIPIENT, "2.1.5", "taken")
 NO = Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.1.1", "unknown user")
 
 
+def lengths(options: dict[str, Any]) -> tuple[float, ...]:
+    return (1.0, 1.0, 1.0, 1.0, options.get("span_s", 600.0))
+
+
 class World:
-    def __init__(self, **options: Any) -> None:
-        self.now_us = 1_000_000_000_000
+    def __init__(self, tally: Tally | None = None, **options: Any) -> None:
+        self.now_us = 1_200_000_000_000
         self.kept: dict[str, VerifiedEntry] = {}
         self.answer: Attempt | asyncio.Future[Attempt] = YES
         self.asked: list[str] = []
         self.told: list[str] = []
         self.questions = RecipientQuestions(
             VerifyOptions(**options), get=self.kept.get, put=self.put, ask=self.ask, now_us=lambda: self.now_us,
-            log=self.told.append,
+            log=self.told.append, tally=tally or Tally(lengths(options), lambda told: None, lambda seconds, call: None),
         )
 
     def put(self, mailbox: str, found: bool, at_us: int, text: str, hop: str) -> None:
@@ -102,7 +108,7 @@ async def test_strangers_are_bounded_and_friends_are_not() -> None:
     assert await world.say(names[6], Peer("192.0.2.9"), trusted=True) == 250
     assert [await world.say(name, Peer("2001:db8::1")) for name in names[7:9]] == [250, 450]  # of the domain
     assert await world.say(names[0], Peer("192.0.2.9")) == 250  # what is known costs nothing
-    world.later(101)
+    world.later(201)
     assert await world.say(names[2], Peer("192.0.2.7")) == 250
 
 
@@ -119,3 +125,64 @@ async def test_equal_questions_are_one_and_no_client_waits_long() -> None:
     world.answer = asyncio.get_running_loop().create_future()
     assert await world.say(Address("eve", "behind.test")) == 450
     await world.questions.close()
+
+
+class Node:
+    """Two workers that tell each other what they count."""
+
+    def __init__(self, **options: Any) -> None:
+        self.timers: list[Callable[[], None]] = []
+        self.office = TallyOffice(5, self.send, lambda key: limit_of(key, VerifyOptions(**options)), lambda key: None)
+        self.tallies = [self.tally(number, options) for number in range(2)]
+        self.workers = [World(tally, **options) for tally in self.tallies]
+        for number in range(2):
+            self.office.worker_up(number)
+
+    def tally(self, number: int, options: dict[str, Any]) -> Tally:
+        def tell(told: TallyFrame) -> None:
+            self.office.take_counts(number, told)
+
+        return Tally(lengths(options), tell, lambda seconds, call: self.timers.append(call))
+
+    def send(self, number: int, told: TallyFrame) -> None:
+        self.tallies[number].hear(told, 1_200_000_000_000)
+
+    def tell(self) -> None:
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            timer()
+
+    async def say(self, worker: int, name: str, client: str = "192.0.2.1") -> int:
+        found = await self.workers[worker].say(Address(name, "behind.test"), Peer(client))
+        self.tell()
+        return found
+
+
+async def test_the_bounds_are_those_of_the_node() -> None:
+    node = Node(client_max=4, domain_max=6, span_s=100)
+    assert [await node.say(number % 2, f"user{number}") for number in range(6)] == [250] * 4 + [450] * 2
+    others = [await node.say(number % 2, f"other{number}", f"198.51.{number}.1") for number in range(4)]
+    assert others == [250, 250, 450, 450]
+
+
+async def test_questions_under_way_are_those_of_the_node() -> None:
+    node = Node(wait_s=0.01, at_once_max=2)
+    answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+    for worker in node.workers:
+        worker.answer = answer
+    assert [await node.say(number % 2, f"user{number}") for number in range(4)] == [450] * 4
+    assert [len(worker.asked) for worker in node.workers] == [1, 1]
+    answer.set_result(YES)
+    await asyncio.sleep(0.01)
+    node.tell()
+    assert await node.say(1, "user2") == 250
+
+
+async def test_a_question_that_is_broken_off_counts_no_longer() -> None:
+    world = World(wait_s=0.01, at_once_max=1)
+    world.answer = asyncio.get_running_loop().create_future()
+    assert await world.say() == 450
+    await world.questions.close()
+    await asyncio.sleep(0)
+    world.answer = YES
+    assert await world.say(Address("bob", "behind.test")) == 250

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from postroad.check import bans as banned
-from postroad.check import reports
+from postroad.check import reports, verified
 from postroad.check.banning import BanRequest, BanResult, apply, fault_of
 from postroad.check.bans import Ban, Bans
 from postroad.check.client import limit_of, subject_of, troubles_of
@@ -31,7 +31,7 @@ from postroad.world.problem import Problem
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
 
-WINDOWS: Final = 4
+WINDOWS: Final = 5
 RETRY_S: Final = 5.0  # until the file is tried again that could not be written
 
 Say = Callable[[str, str], None]
@@ -99,6 +99,7 @@ class Guard:
             self._limits_of = settings
             self._clients, self._options = options.client_options(settings), options.ban_options(settings)
             self._reports = options.report_limits(settings)
+            self._verify = options.verify_options(settings)
             trusted = {text for listener in settings.listener for text in listener.trusted_networks}
             self._exempt = [ipaddress.ip_network(text) for text in {*self._options.exempt, *trusted} - {"unix"}]
 
@@ -106,7 +107,7 @@ class Guard:
         self._read_limits()
         if key.startswith(REPORTS):
             return reports.limit_of(key, self._reports)
-        return limit_of(key, self._clients, self._options)
+        return verified.limit_of(key, self._verify) or limit_of(key, self._clients, self._options)
 
     def _passed(self, key: str) -> None:
         """What was counted within the time has come to its limit."""

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from postroad.check.tally import Tally
 from postroad.check.verified import RecipientQuestions, VerifyOptions
 from postroad.deliver.asking import Asking, ConnectionPermits, Opens
 from postroad.mail.address import Address
@@ -21,13 +22,13 @@ from postroad.store.verified import NAME, VerifiedEntry, VerifiedStore
 
 
 class NextHopQuestions:
-    """See the module. `log`: a level, and a line for the log."""
+    """See the module. `log`: a level, and a line for the log. `tally`: the counts of the node."""
 
     def __init__(
         self, options: VerifyOptions, state_dir: Path, *, opener: Opens, permits: ConnectionPermits,
         destination_of: Callable[[Envelope, Recipient], Answer],
         scopes_of: Callable[[Destination], tuple[str, ...]], now_us: Callable[[], int],
-        loop: asyncio.AbstractEventLoop, log: Callable[[str, str], None],
+        loop: asyncio.AbstractEventLoop, log: Callable[[str, str], None], tally: Tally,
     ) -> None:
         self._store = VerifiedStore(state_dir / NAME, options.entries_max, lambda text: log("error", text))
         self._asking = Asking(
@@ -35,7 +36,7 @@ class NextHopQuestions:
         )
         self.ask = RecipientQuestions(
             options, get=self._store.get, put=self._put, ask=self._ask, now_us=now_us,
-            log=lambda text: log("info", text),
+            log=lambda text: log("info", text), tally=tally,
         )
 
     def take(self, options: VerifyOptions) -> None:

@@ -338,7 +338,7 @@ class Assembly:
                 edition.verify, Path(edition.settings.state_dir), opener=self._opener, permits=self._permits,
                 destination_of=lambda envelope, recipient: self.tables.destination(envelope, recipient),
                 scopes_of=lambda destination: self._edition.pace.of(destination).scopes,
-                now_us=self._world.clock.now_us, loop=self._loop, log=self._note_level,
+                now_us=self._world.clock.now_us, loop=self._loop, log=self._note_level, tally=self._tally,
             )
         if self._questions is not None:
             self._questions.take(edition.verify)
