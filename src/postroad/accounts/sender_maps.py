@@ -13,7 +13,7 @@ from functools import partial
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.face import NO_ANSWER, Map, NotNow
 from postroad.maps.steps import sender_steps
 
 MaySend = bool | NotNow | Awaitable[bool | NotNow]
@@ -48,11 +48,7 @@ class SenderMaps:
         return bool(self._owners(address, asked))
 
     def _owners(self, address: Address, asked: Asked) -> tuple[str, ...]:
-        for step in sender_steps(address.local_part, address.domain, self._delimiter):
-            for map in self._maps:
-                value = asked.look_up(map, step.key, step.part)
-                if isinstance(value, NoAnswer):
-                    return ()
-                if value is not None:
-                    return tuple([canonical_account(name) for name in value.replace(",", " ").split()])
-        return ()
+        found = asked.first(sender_steps(address.local_part, address.domain, self._delimiter), self._maps)
+        if found is None or found is NO_ANSWER:
+            return ()
+        return tuple([canonical_account(name) for name in found[0].replace(",", " ").split()])

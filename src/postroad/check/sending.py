@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Final, NamedTuple
 
@@ -31,9 +31,9 @@ from postroad.mail.extension import without_extension
 from postroad.mail.judging import compose
 from postroad.mail.policy import ACCEPT, Action, Question, Rule, Rules, Verdict, defer
 from postroad.mail.reply import reply
-from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow
-from postroad.maps.steps import sender_steps
+from postroad.maps.asked import Asked, Entry, Known, answered
+from postroad.maps.face import NO_ANSWER, Map, NotNow
+from postroad.maps.steps import KeyStep, sender_steps
 
 HOUR: Final = 0
 DAY: Final = 1
@@ -260,13 +260,9 @@ class SendingLimits:
     # ---- Which limit
 
     def _limit(self, subject: LimitSubject, asked: Asked) -> SendingLimit | None:
-        for key, part in self._keys(subject) if self._maps else ():
-            for map in self._maps:
-                value = asked.look_up(map, key, part)
-                if isinstance(value, NoAnswer):
-                    return None
-                if value is not None:
-                    return _parsed(value, subject, map.name, key, asked)
+        found = asked.first(_steps(subject), self._maps) if self._maps else None
+        if found is not None:
+            return None if found is NO_ANSWER else _parsed(found, subject, asked)
         every: SendingLimit | None = None
         for limit in self._options.limits:
             if limit.whose is not subject.whose:
@@ -277,13 +273,13 @@ class SendingLimits:
                 return limit
         return every
 
-    def _keys(self, subject: LimitSubject) -> Iterator[tuple[str, bool]]:
-        if subject.whose is Whose.SENDER:
-            local_part, _, domain = subject.name.rpartition("@")
-            for step in sender_steps(local_part, domain, ""):
-                yield step.key, step.part
-        else:
-            yield subject.name, False
+
+def _steps(subject: LimitSubject) -> Iterable[KeyStep]:
+    """The keys under which its limit may stand in a map."""
+    if subject.whose is not Whose.SENDER:
+        return (KeyStep(subject.whose.value, subject.name),)
+    local_part, _, domain = subject.name.rpartition("@")
+    return sender_steps(local_part, domain, "")
 
 
 def _behind(rule: Rule | None, limit: Rule) -> Rule | None:
@@ -312,10 +308,11 @@ def _is_meant(name: str, subject: LimitSubject) -> bool:
             return client.version == network.version and client.overlaps(network)
 
 
-def _parsed(value: str, subject: LimitSubject, map: str, key: str, asked: Asked) -> SendingLimit | None:
+def _parsed(entry: Entry, subject: LimitSubject, asked: Asked) -> SendingLimit | None:
+    value, key, name = entry
     found = limit_of(value, subject.whose)
     if isinstance(found, str):
-        asked.refuse(f"map {map}: the value of {key!r} is not a limit: {found}")
+        asked.refuse(f"map {name}: the value of {key!r} is not a limit: {found}")
         return None
     return found
 

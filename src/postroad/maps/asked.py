@@ -12,13 +12,17 @@ question must depend only on what it looks up, and must change nothing: its resu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow
+from postroad.maps.steps import KeyStep
 
 T = TypeVar("T")
+Entry = tuple[str, str, str]
+"""What a map has: the value, its key, and the name of the map."""
 
+_WAITED_FOR: Final = NotNow("the answer is waited for")  # stands for it until it is there
 ROUNDS_MAX: Final = 1_000  # look-ups one after another for one question
 _TOO_MANY: Final = NotNow(f"more than {ROUNDS_MAX} look-ups one after another")
 
@@ -38,20 +42,33 @@ class Asked:
         """The value, None, or NO_ANSWER, after which the caller goes no further on this branch."""
         place = (map.name, key, part)
         answer = self._answers.get(place, NO_ANSWER)
-        if isinstance(answer, NoAnswer):
-            if place in self._waiting:
-                return NO_ANSWER
+        if answer is NO_ANSWER:
             found = map.look_up(key, part)
-            if found is not None and not isinstance(found, str | NotNow):
+            if found is None or isinstance(found, str):
+                self._answers[place] = found
+                return found
+            if not isinstance(found, NotNow):
                 self._waiting[place] = found
-                self.stopped = True
-                return NO_ANSWER
+                found = _WAITED_FOR
             answer = self._answers[place] = found
         if isinstance(answer, NotNow):
             self.not_now = answer
             self.stopped = True
             return NO_ANSWER
         return answer
+
+    def first(self, steps: Iterable[KeyStep], maps: Iterable[Map]) -> Entry | NoAnswer | None:
+        """The first entry that the maps have: all maps are asked for a key before the next key, and nothing behind the
+        first value is looked up. None if there is no entry. NO_ANSWER, as of `look_up`, if an answer before the first
+        value is missing: a map that must be waited for, or that cannot answer now, is never passed over."""
+        look_up = self.look_up
+        for _, key, part in steps:
+            for map in maps:
+                value = look_up(map, key, part)
+                if value is None:
+                    continue
+                return NO_ANSWER if value is NO_ANSWER else (value, key, map.name)
+        return None
 
     def refuse(self, text: str) -> None:
         """A value cannot be used: as if the map could not answer now."""
@@ -98,7 +115,7 @@ class Known(Asked):
     __slots__ = ()
 
     def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
-        found = map.known(key, part)
+        found = map.known(key, part) if map.waits else map.look_up(key, part)
         if found is None or isinstance(found, str):
             return found
         if isinstance(found, NotNow):

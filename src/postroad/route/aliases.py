@@ -36,8 +36,8 @@ from postroad.mail.event import Expanded
 from postroad.mail.expansion import Expansion, Passed
 from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
-from postroad.maps.asked import AT_ONCE, Asked
-from postroad.maps.face import Map, NoAnswer, WithKey
+from postroad.maps.asked import AT_ONCE, Asked, Entry
+from postroad.maps.face import NO_ANSWER, Map, WithKey
 from postroad.maps.steps import OWNER, KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
 from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
@@ -469,17 +469,12 @@ class Aliases:
         self, steps: Iterable[KeyStep], asked: Asked, maps: tuple[Map, ...] | None = None
     ) -> tuple[AliasTarget, ...] | None:
         """The targets that a map has under the first of these keys."""
-        for step in steps:
-            for map in self._maps if maps is None else maps:
-                value = asked.look_up(map, step.key, step.part)
-                if isinstance(value, NoAnswer):
-                    return None
-                if value is not None:
-                    return self._parse(value, step.key, map.name, asked)
-        return None
+        found = asked.first(steps, self._maps if maps is None else maps)
+        return None if found is None or found is NO_ANSWER else self._parse(found, asked)
 
-    def _parse(self, value: str, key: str, name: str, asked: Asked) -> tuple[AliasTarget, ...] | None:
+    def _parse(self, entry: Entry, asked: Asked) -> tuple[AliasTarget, ...] | None:
         """The targets in a value; equal values give the same tuple (`_likeness`)."""
+        value, key, name = entry
         source = outlets.KEYS if isinstance(value, WithKey) else self._sources.get(name, outlets.SERVICES)
         place = (value, f"{source.place} {source.by}")
         found = self._parsed.get(place)

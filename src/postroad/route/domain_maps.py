@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -51,7 +51,7 @@ class _Peek(Asked):
     def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
         if map.waits and asyncio._get_running_loop() is None:
             return NO_ANSWER
-        found = map.known(key, part)
+        found = map.known(key, part) if map.waits else map.look_up(key, part)
         return found if found is None or isinstance(found, str) else NO_ANSWER
 
 
@@ -153,16 +153,16 @@ class MappedDomains:
         if len(domain) > _NAME_MAX:
             return None
         for local, maps in self._local:
-            found = _has(maps, (KeyStep("domain", domain),), asked)
-            if isinstance(found, NoAnswer):
-                return found
-            if found:
+            found = asked.first((KeyStep("domain", domain),), maps)
+            if found is NO_ANSWER:
+                return NO_ANSWER
+            if found is not None:
                 return msgspec.structs.replace(local, name=domain)
         for relay, maps in self._relay:
-            found = _has(maps, domain_steps(domain, part=False), asked)
-            if isinstance(found, NoAnswer):
-                return found
-            if found:
+            found = asked.first(domain_steps(domain, part=False), maps)
+            if found is NO_ANSWER:
+                return NO_ANSWER
+            if found is not None:
                 return relay
         return None
 
@@ -177,18 +177,6 @@ class MappedDomains:
     def _tell(self, domain: str) -> None:
         for each in self.changed:
             each(domain)
-
-
-def _has(maps: tuple[Map, ...], steps: Iterable[KeyStep], asked: Asked) -> bool | NoAnswer:
-    """Whether one of the maps has one of the keys."""
-    for step in steps:
-        for map in maps:
-            value = asked.look_up(map, step.key, step.part)
-            if isinstance(value, NoAnswer):
-                return value
-            if value is not None:
-                return True
-    return False
 
 
 def mapped_domains(

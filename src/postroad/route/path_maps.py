@@ -24,7 +24,7 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, Transport
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
 from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.face import NO_ANSWER, Map, NotNow
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.later import Later
 from postroad.route.options import LocalDomain, RoutingOptions
@@ -78,14 +78,9 @@ class PathRoute:
         if "/" in address.local_part:
             return None
         steps = address_steps(address.local_part, address.domain, self._delimiter)
-        for step in (*(step for step in steps if "@" in step.key), whole_domain_step(address.domain)):
-            for map in maps:
-                value = asked.look_up(map, step.key, step.part)
-                if isinstance(value, NoAnswer):
-                    return None
-                if value is not None:
-                    return value
-        return None
+        whole = (step for step in steps if "@" in step.key)
+        found = asked.first((*whole, whole_domain_step(address.domain)), maps)
+        return None if found is None or found is NO_ANSWER else found[0]
 
 
 def _unknown(answer: NotNow) -> Attempt:

@@ -19,7 +19,7 @@ from postroad.mail.address import Address, canonical_domain
 from postroad.mail.extension import extension_at
 from postroad.mail.owned import Owned
 from postroad.maps.asked import AT_ONCE, Asked
-from postroad.maps.face import Map, NoAnswer
+from postroad.maps.face import Map
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
@@ -188,12 +188,7 @@ class _Boxes:
         if self._mailboxes.paths and "/" in address.local_part:
             return False
         steps = address_steps(address.local_part, address.domain, self._mailboxes.delimiter)
-        for step in (*steps, whole_domain_step(address.domain)):
-            for map in self._mailboxes.maps:
-                value = asked.look_up(map, step.key, step.part)
-                if isinstance(value, NoAnswer) or value is not None:
-                    return True
-        return False
+        return asked.first((*steps, whole_domain_step(address.domain)), self._mailboxes.maps) is not None
 
     def owned(self, address: Address) -> Owned:
         since_us = self._names.get(self._name(address), 0)

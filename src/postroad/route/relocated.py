@@ -19,7 +19,7 @@ from postroad.mail.moved import has_moved
 from postroad.mail.route import Destination
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
 from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import NoAnswer, NotNow
+from postroad.maps.face import NO_ANSWER, NotNow
 from postroad.route.later import Later
 from postroad.route.recipients import POSTMASTER
 from postroad.route.rewriting import AddressKeys
@@ -37,12 +37,12 @@ class Relocated:
         if address.local_part.lower() == POSTMASTER:
             return None
         found = self._keys.find(address, asked)
-        return None if found is None or isinstance(found, NoAnswer) else found[0]
+        return None if found is None or found is NO_ANSWER else found[0].strip()
 
     def has_moved(self, address: Address, asked: Asked) -> bool | None:
         """Whether a mailbox has moved; None if nobody can tell at once."""
         found = self._keys.find(address, asked)
-        return None if isinstance(found, NoAnswer) else found is not None
+        return None if found is NO_ANSWER else found is not None
 
 
 class RelocatedRoute:

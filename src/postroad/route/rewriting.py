@@ -24,7 +24,7 @@ from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.extension import without_extension
 from postroad.mail.message import HEADER_MAX
 from postroad.mail.rewriting import Rewriting
-from postroad.maps.asked import Asked, answered
+from postroad.maps.asked import Asked, Entry, answered
 from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
 from postroad.maps.steps import rewriting_steps
 from postroad.protocol.grammar import parse_mailbox
@@ -66,19 +66,13 @@ class AddressKeys:
     def waits(self) -> bool:
         return any(map.waits for map in self._maps)
 
-    def find(self, address: Address, asked: Asked) -> tuple[str, str, str] | NoAnswer | None:
-        """The value, its key, and the name of its map."""
+    def find(self, address: Address, asked: Asked) -> Entry | NoAnswer | None:
+        """What stands for the address; white space may stand around the value."""
         local_part, domain = address.local_part, address.domain
         if len(local_part) > NAME_MAX:
             return None
-        for step in rewriting_steps(local_part, domain, self.delimiter, ours=self._is_ours(domain)):
-            for map in self._maps:
-                value = asked.look_up(map, step.key, step.part)
-                if isinstance(value, NoAnswer):
-                    return NO_ANSWER
-                if value is not None:
-                    return value.strip(), step.key, map.name
-        return None
+        steps = rewriting_steps(local_part, domain, self.delimiter, ours=self._is_ours(domain))
+        return asked.first(steps, self._maps)
 
 
 class AddressMaps:
@@ -117,9 +111,10 @@ class AddressMaps:
 
     def _once(self, address: Address, asked: Asked) -> Address | NoAnswer:
         found = self._keys.find(address, asked)
-        if found is None or isinstance(found, NoAnswer):
-            return address if found is None else found
+        if found is None or found is NO_ANSWER:
+            return address if found is None else NO_ANSWER
         value, key, name = found
+        value = value.strip()
         other = self._parsed(value, address, key)
         if other is None:
             asked.refuse(f"map {name}: the value of {key!r} is not a single address: {value[:80]!r}")
@@ -306,9 +301,10 @@ class Rewriter:
     def _mailboxes(self, keys: AddressKeys, address: Address, asked: Asked) -> list[Address]:
         """Those that get a copy because of this address."""
         found = keys.find(address, asked)
-        if found is None or isinstance(found, NoAnswer):
+        if found is None or found is NO_ANSWER:
             return []
         value, key, name = found
+        value = value.strip()
         copies: list[Address] = []
         for word in value.replace(",", " ").split():
             copy = parse_mailbox(word if "@" in word else f"{word}@{self._origin}")

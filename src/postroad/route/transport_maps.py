@@ -24,8 +24,8 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, SetServer, Transport
 from postroad.mail.routing import Answer, Found, is_held, not_now
-from postroad.maps.asked import Asked, Known, answered
-from postroad.maps.face import Map, NoAnswer, NotNow, WithKey
+from postroad.maps.asked import Asked, Entry, Known, answered
+from postroad.maps.face import NO_ANSWER, Map, NotNow, WithKey
 from postroad.maps.steps import transport_steps
 from postroad.route.choosing import NOBODYS, Choice, Numbered, RoutedMail
 from postroad.route.later import Later
@@ -94,18 +94,14 @@ class TransportMaps:
     def _find_now(self, address: Address, mail: RoutedMail, asked: Asked) -> Found:
         if address.domain:
             many = not self._table.is_local(address.domain)
-            for step in transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many):
-                for map in self._maps:
-                    value = asked.look_up(map, step.key, step.part)
-                    if isinstance(value, NoAnswer):
-                        return _THROWN_AWAY
-                    if value is not None:
-                        return self._meant(map, step.key, value, address, mail)
+            steps = transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many)
+            found = asked.first(steps, self._maps)
+            if found is not None:
+                return _THROWN_AWAY if found is NO_ANSWER else self._meant(found, address, mail)
         return self._table.find(address, mail)
 
-    def _meant(
-        self, map: Map, key: str, value: str, address: Address, mail: RoutedMail
-    ) -> Found:
+    def _meant(self, entry: Entry, address: Address, mail: RoutedMail) -> Found:
+        value, key, name = entry
         kept = self._servers.get((value, address.domain))
         chosen = isinstance(value, WithKey) and value.of_local_part
         if kept is not None and not chosen:
@@ -121,7 +117,7 @@ class TransportMaps:
                 return found
             way = found
         shown = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
-        return not_now(f"its destination is not known: map {map.name} has {shown!r} for {key}, but {way}")
+        return not_now(f"its destination is not known: map {name} has {shown!r} for {key}, but {way}")
 
     def _keep(self, value: str, domain: str, found: Found) -> None:
         if len(self._servers) >= KEPT_MAX:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from postroad.maps.asked import AT_ONCE, Asked, answered
+from postroad.maps.asked import AT_ONCE, Asked, Known, answered
 from postroad.maps.face import Answer, NoAnswer, NotNow
 from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.simple import FirstSource, UnionSource
-from postroad.maps.steps import steps_of
+from postroad.maps.steps import KeyStep, steps_of
 from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
 from tests.unit.maps.fakes import Broken, Fixed, Waiting, named
@@ -101,6 +101,34 @@ async def test_a_map_that_is_away_is_not_now_only_for_who_needs_it() -> None:
     assert not isinstance(pending, str | NotNow | NoAnswer) and pending is not None and await pending == AWAY
     pending = answered(lambda asked: asked.look_up(map, "b"))
     assert not isinstance(pending, str | NotNow | NoAnswer) and pending is not None and await pending == "1"
+
+
+KEYS = (KeyStep("whole", "a@b"), KeyStep("local-part", "a", True), KeyStep("domain", "b", True))
+
+
+def test_the_first_entry_is_that_of_the_first_key_whichever_map_has_it() -> None:
+    one, two = Fixed({"a": "1", "b": "2"}), Fixed({"a@b": "3"})
+    maps = (named(one, "one"), named(two, "two"))
+    asked = Asked()
+    assert asked.first(KEYS, maps) == ("3", "a@b", "two") and (one.asked, two.asked) == (["a@b"], ["a@b"])
+    assert asked.first(KEYS[1:], maps) == ("1", "a", "one") and two.asked == ["a@b"]
+    assert asked.first(KEYS[1:], maps[1:]) is None and asked.first(KEYS, ()) is None and not asked.stopped
+
+
+@pytest.mark.parametrize("asked", [Asked(), Known(), AT_ONCE])
+def test_a_map_that_is_away_is_not_passed_over_for_the_next_entry(asked: Asked) -> None:
+    behind = Fixed({"a@b": "1", "a": "1"})
+    assert asked.first(KEYS, (named(Fixed({"a@b": AWAY}), "away"), named(behind, "behind"))) is NoAnswer.NO_ANSWER
+    assert behind.asked == []
+    assert asked.first(KEYS, (named(behind, "behind"), named(Fixed({"a@b": AWAY}), "away"))) == ("1", "a@b", "behind")
+
+
+async def test_the_first_entry_waits_for_each_map_before_it_asks_the_next() -> None:
+    one, two = Waiting({"b": "1"}), Waiting({"a": "2", "b": "3"})
+    pending = answered(lambda asked: asked.first(KEYS, (named(one, "one"), named(two, "two"))))
+    assert one.asked == ["a@b"] and two.asked == []
+    assert isinstance(pending, Awaitable) and await pending == ("2", "a", "two")
+    assert one.asked == two.asked == ["a@b", "a"]
 
 
 def test_who_cannot_wait_never_asks_a_map_that_waits() -> None:

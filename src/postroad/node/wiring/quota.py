@@ -6,16 +6,16 @@ says something else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from postroad.check.room import full, means_nothing, verdict_of
 from postroad.mail.address import Address
 from postroad.mail.policy import ACCEPT, Question, Verdict
 from postroad.maps.asked import Asked
-from postroad.maps.face import Map, NoAnswer, NotNow
+from postroad.maps.face import NO_ANSWER, Map, NotNow
 from postroad.maps.options import MapKind
-from postroad.maps.steps import address_steps
+from postroad.maps.steps import KeyStep, address_steps
 from postroad.route.options import LocalDomain, OverQuota, RoutingOptions
 
 IsFull = Callable[[Address, int], Awaitable[bool]]
@@ -63,16 +63,13 @@ class MailboxRoom:
             return None
         for map in maps:
             if map.kind == MapKind.POLICY.value:
-                keys: list[tuple[str, bool]] = [(f"{mailbox} {size}", False)]
+                steps: Iterable[KeyStep] = (KeyStep("mailbox and size", f"{mailbox} {size}"),)
             else:
-                steps = address_steps(mailbox.local_part, mailbox.domain, self._delimiter)
-                keys = [(step.key, step.part) for step in steps if "@" in step.key]
-            for key, part in keys:
-                value = asked.look_up(map, key, part)
-                if isinstance(value, NoAnswer):
-                    return None
-                if value is not None:
-                    return value
+                named = address_steps(mailbox.local_part, mailbox.domain, self._delimiter)
+                steps = (step for step in named if "@" in step.key)
+            found = asked.first(steps, (map,))
+            if found is not None:
+                return None if found is NO_ANSWER else found[0]
         return None
 
     def _meant(
