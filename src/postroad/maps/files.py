@@ -1,8 +1,9 @@
 """Maps whose entries stand in a file that is read as a whole, and again when it has changed.
 
-What always holds: look-ups use the old entries until the new ones are complete. A file is read on a thread (at start,
-at reload and in commands it is read at once), one at a time. How it fails: if a file cannot be used, the old entries
-stay in force, and this is logged once for each state of the file; lines that are left out are logged, too.
+What always holds: look-ups use the old entries until the new ones are complete. A changed file is read when two looks
+have found it the same, so that no half of a file that is being written comes into force. A file is read on a thread (at
+start, at reload and in commands it is read at once), one at a time. How it fails: if a file cannot be used, the old
+entries stay in force, and this is logged once for each state of the file; lines that are left out are logged, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from postroad.maps.face import Answer, LookUp, MapSource
 from postroad.maps.text import FILE_MAX
-from postroad.world.files import Stamp, open_file, stamp
+from postroad.world.files import Watch, open_file, stamp
 from postroad.world.problem import Problem, unreadable
 
 
@@ -47,7 +48,7 @@ class FileSource:
     def __init__(self, path: str, read: Read) -> None:
         self.path = path
         self._read = read
-        self._stamp: Stamp | None = None
+        self._watch = Watch()
         self._reading = False
         self._entries: FileEntries | None = None
         # Of the entries in force, without a call of our own between: there are several look-ups for each message.
@@ -64,13 +65,14 @@ class FileSource:
 
     def load(self) -> tuple[Problem, ...]:
         """Read the file now, if it has changed since."""
-        if not self._has_changed():
+        if not self._watch.has_changed(stamp(self.path)):
             return ()
         return self._take(self.read())
 
     def look(self, in_background: InBackground, told: Callable[[FileSource, tuple[Problem, ...]], None]) -> None:
-        """Begin to read the file if it has changed. `told` is called when it is in force, or why it is not."""
-        if self._reading or not self._has_changed():
+        """Begin to read the file if it has changed, and nobody seems to be writing it. `told` is called when it is in
+        force, or why it is not."""
+        if self._reading or not self._watch.has_changed(stamp(self.path), patient=True):
             return
         self._reading = True
 
@@ -89,13 +91,6 @@ class FileSource:
                 return self._read(file, self.path)
         except OSError as error:
             return unreadable(self.path, error)
-
-    def _has_changed(self) -> bool:
-        now = stamp(self.path)
-        if now == self._stamp:
-            return False
-        self._stamp = now
-        return True
 
     def _take(self, found: FileEntries | Problem) -> tuple[Problem, ...]:
         self.refused = isinstance(found, Problem)

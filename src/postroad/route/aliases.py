@@ -45,7 +45,7 @@ from postroad.route.forwards import Forwards
 from postroad.route.includes import IncludingTargets
 from postroad.route.outlets import OutletOptions, TargetSource
 from postroad.route.recipients import FILE_MAX, NAME_MAX, POSTMASTER, fold, read_text
-from postroad.world.files import Stamp, stamp
+from postroad.world.files import Watch, stamp
 from postroad.world.problem import Problem
 
 Exists = Callable[[Address], bool]
@@ -153,18 +153,18 @@ class Aliases:
         self._forwards = forwards
         own = has_own or forwards is not None or self._postmaster or (hostname and is_local(hostname))
         self._has_own = bool(own)
-        self._seen: tuple[Stamp, int] | None = None
+        self._watch = Watch()
         self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken
 
-    def load(self, edition: int = 0) -> tuple[Problem, ...]:
-        """Read the file if it, or what is there at home (of which `edition` tells), has changed. What is wrong with
-        it, once; the aliases from before stay then."""
-        included = self._reader.have_changed()
-        now = (stamp(self._path), edition) if self._path else None
-        if self._seen == now and not included:
+    def load(self, edition: int = 0, *, patient: bool = False) -> tuple[Problem, ...]:
+        """Read the file if it, a file that it includes, or what is there at home (of which `edition` tells), has
+        changed. What is wrong with it, once; the aliases from before stay then. `patient`: only if nobody seems to be
+        writing one of them (`world.files.Watch`)."""
+        file = (stamp(self._path), edition) if self._path else ()
+        if not self._watch.has_changed((file, self._reader.changes()), patient=patient):
             return ()
-        self._seen = now
+        self._watch.taken((file, ()))
         self._reader.begin()
         self._parsed.clear()
         found = self._read() if self._path else {}

@@ -52,9 +52,10 @@ class IncludingTargets(PlainTargets):
         """Files are looked at again from here on."""
         self._round += 1
 
-    def have_changed(self) -> bool:
-        """Whether a file that was read is another one now."""
-        return any(stamp(path) != kept.seen for (path, _), kept in self._kept.items())
+    def changes(self) -> tuple[tuple[str, Stamp], ...]:
+        """The files that are others now than when they were read, with their present state."""
+        found = ((path, stamp(path), kept.seen) for (path, _), kept in self._kept.items())
+        return tuple([(path, now) for path, now, seen in found if now != seen])
 
     def told(self) -> tuple[Problem, ...]:
         """What is wrong with files whose old targets stay in force, once for each state of a file."""

@@ -23,7 +23,7 @@ from postroad.maps.face import Map
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
-from postroad.world.files import Stamp, open_file, stamp
+from postroad.world.files import Watch, open_file, stamp
 from postroad.world.problem import Problem, unreadable
 
 POSTMASTER: Final = "postmaster"
@@ -88,9 +88,10 @@ class Recipients:
         """Another number whenever other mailboxes are known."""
         return sum(boxes.taken for boxes in self._boxes.values())
 
-    def load(self) -> tuple[Problem, ...]:
-        """Read files that have changed since. What is wrong with them; each state of a file is complained of once."""
-        return tuple(problem for boxes in self._boxes.values() if (problem := boxes.load()) is not None)
+    def load(self, *, patient: bool = False) -> tuple[Problem, ...]:
+        """Read files that have changed since. What is wrong with them; each state of a file is complained of once.
+        `patient`: only files that nobody seems to be writing (`world.files.Watch`)."""
+        return tuple(problem for boxes in self._boxes.values() if (problem := boxes.load(patient)) is not None)
 
     @property
     def has_maps(self) -> bool:
@@ -138,14 +139,14 @@ class Recipients:
 class _Boxes:
     """The mailboxes of one pattern, as last read."""
 
-    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_stamp", "taken")
+    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_watch", "taken")
 
     def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
         self._pattern = pattern
         self._mailboxes = mailboxes
         self._own = {self._folded(name): 0 for name in mailboxes.names}
         self._names = self._own  # each with the time since when it has its owner
-        self._stamp: Stamp | None = None
+        self._watch = Watch()
         self.taken = 0  # how often the file was
 
     def _folded(self, name: str) -> str:
@@ -194,14 +195,10 @@ class _Boxes:
         since_us = self._names.get(self._name(address), 0)
         return Owned(since_us, self._mailboxes.since_us)
 
-    def load(self) -> Problem | None:
+    def load(self, patient: bool) -> Problem | None:
         path = self._mailboxes.path
-        if not path:
+        if not path or not self._watch.has_changed(stamp(path), patient=patient):
             return None
-        now = stamp(path)
-        if now == self._stamp:
-            return None
-        self._stamp = now
         read = read_names(path, "" if self._mailboxes.many else self._pattern, self._mailboxes.delimiter)
         if isinstance(read, Problem):
             return read

@@ -1,6 +1,8 @@
 """Files: the calls that write them, a way to read them, and a watch that asks now and then whether a file has changed.
 
-What always holds: a file that was replaced, written or touched has another Stamp. We ask instead of using inotify,
+What always holds: a file that was replaced, written or touched has another Stamp. A patient watch tells of a change
+only when the file was the same at two looks: a program that writes a file in place may not have ended, and then a part
+of the entries would be missing. We ask instead of using inotify,
 because this also works on network disks, and if a symbolic link is changed to another file.
 """
 
@@ -51,6 +53,27 @@ def stamp(path: str) -> Stamp:
         return Stamp()
     return Stamp(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
 
+
+class Watch:
+    """Says when files must be read again. A state is a Stamp, or several values of which one is a Stamp."""
+
+    __slots__ = ("_noticed", "_taken")
+
+    def __init__(self) -> None:
+        self._taken: object = None  # the state when they were read last
+        self._noticed: object = None  # the state at the last look
+
+    def has_changed(self, now: object, *, patient: bool = False) -> bool:
+        """Whether to read them, in this state. `patient`: not before a second look has found the same state."""
+        noticed, self._noticed = self._noticed, now
+        if now == self._taken or (patient and now != noticed):
+            return False
+        self._taken = now
+        return True
+
+    def taken(self, state: object) -> None:
+        """They have been read in this state."""
+        self._taken = self._noticed = state
 
 
 def open_file(path: str) -> BufferedReader:

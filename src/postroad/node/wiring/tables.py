@@ -466,8 +466,11 @@ class Tables:
         return self._aliases.refused
 
     def look(self) -> tuple[Problem, ...]:
-        """Takes files that have changed. What is wrong with them is logged once, and the old content stays in force."""
-        found = (*self._recipients.load(), *self._aliases.load(self._recipients.edition))
+        """Takes files that have changed, if nobody seems to be writing them. What is wrong with them is logged once,
+        and the old content stays in force."""
+        found = (
+            *self._recipients.load(patient=True), *self._aliases.load(self._recipients.edition, patient=True)
+        )  # fmt: skip
         if self._senders is not None:
             found += self._senders.load()
         edition = self._recipients.edition, self._aliases.edition

@@ -245,4 +245,37 @@ def test_whether_mail_can_come_to_an_alias_is_judged_once_until_a_file_changes(
     assert len(judged) == 1
     (tmp_path / "aliases").write_text("all@box.test: ada@box.test\n")
     made.look()
+    made.look()
     assert made._nowhere(Address("all", "box.test")) is None and len(judged) == 2
+
+
+def test_no_part_of_a_file_that_is_being_written_is_in_force(tmp_path: Path) -> None:
+    """Neither of recipients, nor of aliases, nor of included files."""
+    files = {name: tmp_path / name for name in ("members", "names")}
+    files["members"].write_text("ada@far.test\nbob@far.test\n")
+    files["names"].write_text("eve\nfay\n")
+    more = '[[domain]]\nname = "few.test"\nrecipients_file = "names"\npath = "/m/{local_part}"\n'
+    more += '[alias_targets]\nincludes = ["aliases"]\n'
+    aliases = f"all@few.test: :include:{files['members']}, gus@far.test\nx@few.test: eve@few.test\n"
+    made = tables(settings(tmp_path, aliases=aliases, more=more.replace('"names"', f'"{files["names"]}"')))
+
+    def state() -> tuple[object, ...]:
+        members = made.members(Address("all", "few.test"))
+        assert isinstance(members, list)
+        return (*(each.local_part for each in members), made.known(Address("fay", "few.test")),
+                made.known(Address("x", "few.test")))  # fmt: skip
+
+    before = state()
+    assert before == ("ada", "bob", "gus", True, True)
+    for path, lines, after in (
+        (files["members"], ["ada@far.test", "cyd@far.test"], ("ada", "cyd", "gus", True, True)),
+        (files["names"], ["eve", "ian"], ("ada", "cyd", "gus", False, True)),
+        (tmp_path / "aliases", ["all@few.test: ada@far.test", "y@few.test: eve@few.test"], ("ada", False, False)),
+    ):
+        with path.open("w") as file:
+            for line in ("", *lines):
+                file.write(line + "\n")
+                file.flush()
+                assert made.look() == () and state() == before
+        assert made.look() == made.look() == made.look() == () and state() == after
+        before = after
