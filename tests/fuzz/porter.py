@@ -30,7 +30,7 @@ from postroad.deliver.porter import (
 )
 from postroad.mail.message import header_end
 from postroad.mail.route import Transport
-from postroad.world.forward_file import SIZE_MAX
+from postroad.world.forward_file import INCLUDED_MAX, SIZE_MAX
 from tests.fuzz import choices
 
 TABLE = PorterTable(
@@ -57,6 +57,7 @@ def check(data: bytes, *, hasty: bool = False) -> None:
     _request(wire)
     file = read_forward(wire)
     assert read_forward(forward_answer(file)) == file and len(file.text or "") <= SIZE_MAX
+    assert len(file.included) <= INCLUDED_MAX and all(len(text) <= SIZE_MAX for _, text in file.included)
     result = read_answer(wire)
     assert result.status[0] in "245" and len(result.text) <= 2048
     assert read_answer(answer_of(result)) == result

@@ -38,10 +38,42 @@ FILES = {
     "prfcirc1": (".forward", "prfcirc2\n", 0o644),
     "prfcirc2": (".forward", "prfcirc1\n", 0o644),
     "prfbad": (".forward", "prfto\na b c@@, <<>\n", 0o644),
+    "prfincl": (".forward", "\\prfincl, :include:{home}/team\n", 0o644),
+    "prfincld": (".forward", ":include:{home}/team\n", 0o644),
+    "prfincle": (".forward", ":include:{home}/team\n", 0o644),
+    "prfinclp": (".forward", ":include:{home}/team\n", 0o644),
+    "prfinclo": (".forward", ":include:{home}/../prfto/team\n", 0o644),
+    "prfinclr": (".forward", ":include:team\n", 0o644),
+    "prfinclw": (".forward", ":include:{home}/team\n", 0o644),
+    "prfinclm": (".forward", ":include:{home}/team\n", 0o644),
+    "prfinclc": (".forward", ":include:{home}/team\n", 0o644),
+}
+# By user: a file that his .forward file includes, and its mode. None of prfinclm; prfinclo names that of another user.
+INCLUDED = {
+    "prfincl": ("# the team\nprfto, prfempty\n", 0o644),
+    "prfincld": (":include:{home}/more\nprfempty\n", 0o644),
+    "prfincle": ("", 0o644),
+    "prfinclp": ('"|{place}/program {home}/out"\n', 0o644),
+    "prfinclw": ("prfto\n", 0o666),
+    "prfinclc": (":include:{home}/team\nprfto\n", 0o644),
+    "prfto": ("prfto\n", 0o644),
 }
 RECIPIENTS = (*FILES, "prfext+lists", "prfext+other", "prfplain+x", "prfto")
-# Where the node acts otherwise than Postfix on purpose (docs/aliases.md): Postfix returns such mail to its sender.
-OTHERWISE = {"prfcirc1", "prfcirc2", "prfbad"}
+# Where the node acts otherwise than Postfix on purpose (docs/aliases.md): Postfix returns such mail to its sender, or
+# uses what is not wrong. Mail for prfincle is gone there.
+OTHERWISE = {
+    "prfcirc1", "prfcirc2", "prfbad", "prfinclo", "prfinclr", "prfinclw", "prfinclm", "prfinclc", "prfinclp",
+    "prfincle",
+}
+SAID = {  # by user, in the log
+    "prfbad": "the .forward file of prfbad is not used, its mail goes to the mailbox: line 2",
+    "prfinclo": "/prfto/team: it belongs to the user with the number",
+    "prfinclr": "line 1: ':include:team': the path must begin with /",
+    "prfinclw": "prfinclw/team: all users can write to it",
+    "prfinclm": "prfinclm/team: No such file or directory",
+    "prfinclc": "prfinclc/team includes itself",
+    "prfinclp": 'prfinclp/team: line 1: \'|',
+}
 
 
 def write(home: Path, place: Path, name: str) -> None:
@@ -53,6 +85,12 @@ def write(home: Path, place: Path, name: str) -> None:
         path.write_text(text.format(home=home, place=place) if "{" in text else text)
         path.chmod(mode)
         os.chown(path, pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
+    included = {"team": INCLUDED.get(name), "more": ("prfto\n", 0o644) if name == "prfincld" else None}
+    for file, wanted in included.items():
+        if wanted is not None:
+            (home / file).write_text(wanted[0].format(home=home, place=place))
+            (home / file).chmod(wanted[1])
+            os.chown(home / file, pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +127,7 @@ def settings(place: Path, **changes: object) -> dict[str, object]:
     return {
         "user": NODE,
         "map": [{"name": "users", "kind": "users"}],
-        "alias_targets": {"programs": ["forwards"], "files": ["forwards"]},
+        "alias_targets": {"programs": ["forwards"], "files": ["forwards"], "includes": ["forwards"]},
         "domain": [
             {
                 "name": "host.example", "recipient_maps": ["users"], "deliver": "maildir", "path": "{home}/Maildir",
@@ -142,7 +180,7 @@ def test_the_final_mailboxes_are_those_of_postfix(users: Path, node: Node) -> No
         "mydestination": "host.example", "myorigin": "host.example", "recipient_delimiter": "+", "alias_maps": "",
         "home_mailbox": "Maildir/", "local_recipient_maps": "",
     }  # fmt: skip
-    count = len(names) + 2  # two of the files keep a copy
+    count = len(names) + 5  # some of the files keep a copy, or lead to two mailboxes
     with Postfix(users.parent / "postfix", settings=configured) as postfix:
         for name in names:
             send(postfix.port, name)
@@ -191,8 +229,8 @@ def test_what_postfix_returns_goes_to_the_mailbox(users: Path, node: Node, name:
     send(node.port, name, subject=f"otherwise-{name}")
     until(lambda: any(each for each in everything(users).values()), "it is delivered")
     assert {home: found for home, found in everything(users).items() if found} == {name: [f"otherwise-{name}."]}
-    if name == "prfbad":
-        node.wait_log("the .forward file of prfbad is not used, its mail goes to the mailbox: line 2")
+    if name in SAID:
+        node.wait_log(SAID[name])
 
 
 def test_a_program_runs_as_the_user(users: Path, node: Node) -> None:
@@ -264,8 +302,52 @@ def test_mail_that_comes_back_by_a_forward_ends(users: Path, node: Node) -> None
 
 
 def test_check_says_what_cannot_be(users: Path, tmp_path: Path) -> None:
-    changed = settings(users.parent, alias_targets={"includes": ["forwards"]})
-    domain = dict(changed["domain"][0], user=NODE)  # type: ignore[index]
-    changed["domain"] = [domain]
+    changed = settings(users.parent)
+    first = changed["domain"][0]  # type: ignore[index]
+    for user in ({"user": NODE}, {"user": "", "path": "/tmp/x"}):
+        changed["domain"] = [{**first, **user}]
+        said = Node(tmp_path / "node", changed).command("check", code=78)
+        assert "Only users of this machine, as whom their mail is delivered, have .forward files" in said
+    as_root = {key: value for key, value in changed.items() if key != "user"}
+    said = Node(tmp_path / "node", as_root).command("check", code=78)
+    assert "only the user of the node can have a .forward file, and 'root' cannot" in said
+    changed["domain"] = [{**first, "forward_files": False}]
     said = Node(tmp_path / "node", changed).command("check", code=78)
-    assert "forward_files" in said and "cannot include other files" in said
+    assert "Targets of .forward files are allowed, but no domain has such files" in said
+
+
+def test_the_user_of_the_node_needs_no_root(users: Path) -> None:
+    """A node that somebody starts as himself, for his own mail."""
+    place, name = users.parent, "prfown"
+    own, home = place / "own", users / name
+    own.mkdir(mode=0o755)
+    os.chown(own, pwd.getpwnam(name).pw_uid, -1)
+    file = home / ".forward"
+    (home / "team").write_text(f"{home}/box\n")
+    os.chown(home / "team", pwd.getpwnam(name).pw_uid, -1)
+    file.write_text(f'\\{name}, :include:{home}/team, "|{place}/program {home}/out"\n')
+    changed = settings(place, domain=[
+        {"name": "host.example", "recipients": [name, "other"], "path": f"{home}/{{local_part}}", "forward_files": True}
+    ], alias_targets={"programs": ["forwards"], "files": ["forwards", "includes"], "includes": ["forwards"]})
+    del changed["user"]
+    as_him = [need.program("setpriv"), "--reuid", name, "--regid", name, "--clear-groups", "--"]
+    with Node(own, changed, prefix=as_him) as node:
+        send(node.port, f"{name}+x", subject="own")
+        send(node.port, "other", subject="other")
+        maildir.wait(home / name, 1)
+        maildir.wait(home / "other", 1)
+        out = home / "out"
+        until(lambda: out.exists() and "hello" in out.read_text(), "the program ran")
+        assert {name, f"LOCAL={name}+x", "EXTENSION=x"} <= {*out.read_text().splitlines()}
+        assert "to-own." in (home / "box").read_text()
+        file.write_text("other\n")
+        until(lambda: _also_goes_to(node, home / "other"), "the changed file is in force", within_s=30, pause_s=1)
+    shutil.rmtree(home / name)
+    shutil.rmtree(home / "other")
+    (home / "team").unlink()
+    write(home, place, name)
+
+
+def _also_goes_to(node: Node, box: Path) -> bool:
+    send(node.port, "prfown", subject="again")
+    return any("to-again." in path.read_text() for path in box.glob("new/*"))

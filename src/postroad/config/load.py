@@ -78,6 +78,7 @@ def tried(path: Path, settings: Settings, *, running: bool) -> list[ConfigProble
         *trial.sources(settings),
         *trial.functions(settings),
         *trial.other_users(settings, running=running),
+        *trial.own_forward_file(settings, running=running),
     ]
     problems += [at(path, each.about[0], each.text, each.remedy) for each in findings]
     return sorted(problems, key=lambda problem: problem.line)

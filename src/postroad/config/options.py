@@ -438,6 +438,7 @@ def porter_table(settings: Settings) -> PorterTable | None:
     return PorterTable(
         settings.hostname, domains, _into(PorterOptions, settings.other_users), deliver.maildir, deliver.mbox,
         deliver.program, outlets, _forward_kinds(outlet_options(settings)),
+        "forwards" in settings.alias_targets.includes, _forward_kinds(outlet_options(settings), "includes"),
     )
 
 
@@ -450,7 +451,7 @@ def _porter_outlets(settings: Settings) -> dict[str, PorterOutlets]:
     of_users = {
         f"{BY}{local.name}": PorterOutlets(local.user, in_forwards, forwards=True)
         for local in _all_local(routing_options(settings))
-        if local.forward_files and in_forwards
+        if local.forward_files and local.user and in_forwards
     }
     if not options.user:
         return of_users
@@ -462,10 +463,10 @@ def _porter_outlets(settings: Settings) -> dict[str, PorterOutlets]:
     return found
 
 
-def _forward_kinds(options: OutletOptions) -> tuple[Transport, ...]:
-    """What the .forward files of users may name, other than mailboxes."""
-    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if "forwards" in options.programs else ()
-    return kinds + ((Transport.MBOX, Transport.MAILDIR) if "forwards" in options.files else ())
+def _forward_kinds(options: OutletOptions, place: Place = "forwards") -> tuple[Transport, ...]:
+    """What the .forward files of users, or files that they include, may name, other than mailboxes."""
+    kinds: tuple[Transport, ...] = (Transport.PROGRAM,) if place in options.programs else ()
+    return kinds + ((Transport.MBOX, Transport.MAILDIR) if place in options.files else ())
 
 
 def client_tls_options(settings: Settings) -> ClientTlsOptions:

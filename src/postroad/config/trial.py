@@ -17,7 +17,7 @@ from postroad.config.finding import Finding
 from postroad.config.listening import UNIX
 from postroad.config.locate import Path
 from postroad.config.settings import Settings
-from postroad.world import system
+from postroad.world import identity, system
 from postroad.world.problem import Problem, user_name
 
 LOAD_S: Final = 20.0  # how long the module of a function may take to be loaded
@@ -84,6 +84,19 @@ def other_users(settings: Settings, *, running: bool) -> Iterator[Finding]:
             f"Only a node that is started as root can deliver as another user, and this is {user_name()!r}",
             "Start and check the node as root, with `user` set at the top of the file, or remove this user",
         )
+
+
+def own_forward_file(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Domains in which only the user of the node may have a file ``.forward``, if that is root, or nobody."""
+    if running or settings.user or identity.own_account() is not None:
+        return
+    for index, domain in enumerate(settings.domain):
+        if domain.forward_files and not domain.user:
+            yield Finding(
+                (("domain", index, "forward_files"),),
+                f"Without `user`, only the user of the node can have a .forward file, and {user_name()!r} cannot",
+                'Add user = "{local_part}" to the domain, or start the node as another user',
+            )
 
 
 def functions(settings: Settings) -> Iterator[Finding]:

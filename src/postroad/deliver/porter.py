@@ -40,7 +40,7 @@ from postroad.mail.route import MailboxRules, Quota, Transport
 from postroad.mail.trace import return_path
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
-from postroad.world.forward_file import SIZE_MAX, ForwardFile
+from postroad.world.forward_file import INCLUDED_MAX, SIZE_MAX, ForwardFile
 from postroad.world.identity import owner
 from postroad.world.programs import Programs
 
@@ -53,6 +53,8 @@ _USER: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 _KINDS: Final = (Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM)
 
 _Text = Annotated[str, Meta(max_length=1024)]
+_Path = Annotated[str, Meta(max_length=4096)]
+_IncludedText = Annotated[str, Meta(max_length=SIZE_MAX)]
 
 
 class PorterDomain(msgspec.Struct, frozen=True):
@@ -81,7 +83,8 @@ class PorterOutlets(msgspec.Struct, frozen=True):
 
 class PorterTable(msgspec.Struct, frozen=True):
     """All that the porter knows of the settings. `host`: for the names of files. `forward_kinds`: which targets other
-    than mailboxes the files ``.forward`` may name."""
+    than mailboxes the files ``.forward`` may name; `forward_includes`: whether they may include other files, and
+    `included_kinds`: which targets other than mailboxes these may name."""
 
     host: str
     domains: dict[str, PorterDomain]
@@ -91,6 +94,8 @@ class PorterTable(msgspec.Struct, frozen=True):
     program: ProgramOptions
     outlets: dict[str, PorterOutlets] = {}
     forward_kinds: tuple[Transport, ...] = ()
+    forward_includes: bool = False
+    included_kinds: tuple[Transport, ...] = ()
 
 
 class PorterOutlet(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -260,10 +265,11 @@ class PorterForward(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     text: Annotated[str, Meta(max_length=SIZE_MAX)] | None = None
     fault: Annotated[str, Meta(max_length=2048)] = ""
     not_now: Annotated[str, Meta(max_length=2048)] = ""
+    included: Annotated[tuple[tuple[_Path, _IncludedText], ...], Meta(max_length=INCLUDED_MAX)] = ()
 
 
 def forward_answer(found: ForwardFile) -> bytes:
-    return msgspec.msgpack.encode(PorterForward(found.text, found.fault[:2048], found.not_now[:2048]))
+    return msgspec.msgpack.encode(PorterForward(found.text, found.fault[:2048], found.not_now[:2048], found.included))
 
 
 def read_forward(octets: bytes) -> ForwardFile:
@@ -274,7 +280,7 @@ def read_forward(octets: bytes) -> ForwardFile:
         found = msgspec.msgpack.decode(octets, type=PorterForward)
     except (msgspec.DecodeError, ValueError):
         return ForwardFile(not_now="the process that reads it gave no answer that can be read")
-    return ForwardFile(found.text, found.fault, found.not_now)
+    return ForwardFile(found.text, found.fault, found.not_now, found.included)
 
 
 def _no_mailbox(why: str) -> Result:

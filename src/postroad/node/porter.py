@@ -24,6 +24,7 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -45,10 +46,11 @@ from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.extension import extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.protocol.sending import Result
+from postroad.route.forward_includes import gathered
 from postroad.route.forwards import source_of, stands_in
 from postroad.route.outlets import OutletOptions, Place
 from postroad.world.files import Posix
-from postroad.world.forward_file import ForwardFile, read
+from postroad.world.forward_file import ForwardFile, read, read_included
 from postroad.world.identity import UserAccount, account, become, find_user
 from postroad.world.problem import Problem
 from postroad.world.programs import ProgramResult, Programs, SystemPrograms
@@ -183,21 +185,30 @@ def _forward_file(request: PorterRequest, domain: PorterDomain, table: PorterTab
         become(user, gain_rights=False)
     except OSError as error:
         return ForwardFile(not_now=f"cannot read as {name}: {error.strerror or error}")
-    return read(user, extension_of(request.local_part, table.maildir.detail_delimiter))
+    return _file_of(user, request, table)
+
+
+def _file_of(user: UserAccount, request: PorterRequest, table: PorterTable) -> ForwardFile:
+    """In a process that is the user: his file, with the files that it includes if it may."""
+    found = read(user, extension_of(request.local_part, table.maildir.detail_delimiter))
+    if found.text is None or not table.forward_includes:
+        return found
+    return gathered(found, partial(read_included, user=user))
 
 
 def _stands_there(request: PorterRequest, domain: PorterDomain, table: PorterTable, user: UserAccount) -> str:
     """Why a program or file of a ``.forward`` is not used: the user, as whom this runs, must name it there now."""
-    found = read(user, extension_of(request.local_part, table.maildir.detail_delimiter))
+    found = _file_of(user, request, table)
     if found.text is None:
         return found.not_now or found.fault or "the user has no .forward file any more"
-    places: tuple[Place, ...] = ("forwards",)
+    kinds: dict[Place, tuple[Transport, ...]] = {"forwards": table.forward_kinds, "includes": table.included_kinds}
     options = OutletOptions(
-        programs=places if Transport.PROGRAM in table.forward_kinds else (),
-        files=places if Transport.MBOX in table.forward_kinds else (),
+        programs=tuple(place for place in kinds if Transport.PROGRAM in kinds[place]),
+        files=tuple(place for place in kinds if Transport.MBOX in kinds[place]),
+        includes=("forwards",) if table.forward_includes else (),
     )
     wanted = Destination("", domain.transport, path=domain.path, command=domain.command)
-    if stands_in(found.text, source_of("", user.name), options, wanted):
+    if stands_in(found.text, source_of("", user.name), options, wanted, dict(found.included)):
         return ""
     return "the .forward file of the user does not name this program or file any more"
 

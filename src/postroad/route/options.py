@@ -256,7 +256,8 @@ class LocalDomain(msgspec.Struct, frozen=True):
         bool,
         Meta(
             description='Whether the file `.forward` in the home of a user says where the mail of the user goes. Needs '
-            '`user = "{local_part}"`. Programs and files in it need `forwards` in `[alias_targets]`.',
+            '`user = "{local_part}"`; without it, only the user of the node can have such a file. Programs, files and '
+            "included files in it need `forwards` in `[alias_targets]`.",
         ),
     ] = False
     quota_at_rcpt: Annotated[

@@ -1,10 +1,11 @@
 """Reads the file ``.forward`` of a user, in a process that is this user.
 
 Which file: ``.forward`` with the address extension (``.forward+lists``) if there is one, else ``.forward``; the first
-that is there counts. What always holds: it is a plain file of the user or of root, and nobody else can write to it or
-exchange it; at most `SIZE_MAX` octets are read; nothing waits for a FIFO or a device. How it fails: a `ForwardFile`
-with a fault if the file cannot be used (mail then goes to the mailbox), or with `not_now` if nobody can tell (mail then
-waits).
+that is there counts. It may include other files (`read_included`), for which the same holds.
+
+What always holds: it is a plain file of the user or of root, and nobody else can write to it or exchange it; at most
+`SIZE_MAX` octets are read; nothing waits for a FIFO or a device. How it fails: a `ForwardFile` with a fault if the file
+cannot be used (mail then goes to the mailbox), or with `not_now` if nobody can tell (mail then waits).
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ import msgspec
 from postroad.world.identity import UserAccount
 
 NAME: Final = ".forward"
-SIZE_MAX: Final = 16_384  # octets of the file
+SIZE_MAX: Final = 16_384  # octets of a file
+INCLUDED_MAX: Final = 20  # files that one includes, directly or through others
+INCLUDED_SIZE_MAX: Final = 32_768  # octets of their paths and texts together
 _EXTENSION: Final = re.compile(r"[a-z0-9_+=.@%!:,-]{1,100}")
 _IS_NOT_THERE: Final = frozenset((errno.ENOENT, errno.ENOTDIR))
 _NOT_FOR_US: Final = frozenset((errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG))
 
 
 class ForwardFile(msgspec.Struct, frozen=True):
-    """`text`: what stands in it, None if there is none, or none that can be used. `fault`: why it cannot be used."""
+    """`text`: what stands in it, None if there is none, or none that can be used. `fault`: why it cannot be used.
+    `included`: path and text of each file that it includes."""
 
     text: str | None = None
     fault: str = ""
     not_now: str = ""
+    included: tuple[tuple[str, str], ...] = ()
 
 
 _NONE: Final = ForwardFile()
@@ -50,22 +55,34 @@ def read(user: UserAccount, extension: str) -> ForwardFile:
     for name in names(extension):
         path = f"{user.home.rstrip('/')}/{name}"
         try:
-            found = _read(path, user)
+            return _read(path, user, user.home)
         except OSError as error:
             if error.errno in _IS_NOT_THERE:
                 continue
-            text = f"{path}: {error.strerror or error}"
-            return ForwardFile(fault=text) if error.errno in _NOT_FOR_US else ForwardFile(not_now=text)
-        return found
+            return _failed(path, error)
     return _NONE
 
 
-def _read(path: str, user: UserAccount) -> ForwardFile:
+def read_included(path: str, user: UserAccount) -> ForwardFile:
+    """A file that the file of this user includes. That it is not there is a fault."""
+    try:
+        return _read(path, user, os.path.dirname(path))
+    except OSError as error:
+        return _failed(path, error)
+
+
+def _failed(path: str, error: OSError) -> ForwardFile:
+    text = f"{path}: {error.strerror or error}"
+    is_fault = error.errno in _NOT_FOR_US or error.errno in _IS_NOT_THERE
+    return ForwardFile(fault=text) if is_fault else ForwardFile(not_now=text)
+
+
+def _read(path: str, user: UserAccount, folder: str) -> ForwardFile:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         found = os.fstat(handle)
         fault = _fault(found, user, "it") if stat.S_ISREG(found.st_mode) else "it is no plain file"
-        fault = fault or _fault(os.stat(user.home), user, "the home")
+        fault = fault or _fault(os.stat(folder), user, "the home" if folder == user.home else "its folder")
         if fault:
             return ForwardFile(fault=f"{path}: {fault}")
         octets = b""

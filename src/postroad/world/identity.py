@@ -45,6 +45,17 @@ def account(name: str, group: str, uid_min: int) -> UserAccount | Problem:
     return UserAccount(name, found.pw_uid, tuple(dict.fromkeys((*groups, *extra))), found.pw_dir or "/")
 
 
+def own_account() -> UserAccount | None:
+    """The user that this process is; None if that is root, or a number without a name."""
+    try:
+        found = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return None
+    if not found.pw_uid:
+        return None
+    return UserAccount(found.pw_name, found.pw_uid, (found.pw_gid, *os.getgroups()), found.pw_dir or "/")
+
+
 class UserEntry(msgspec.Struct, frozen=True):
     """A user as the machine knows him."""
 

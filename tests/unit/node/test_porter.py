@@ -89,6 +89,15 @@ def test_a_program_must_stand_in_the_file_of_the_user(tmp_path: Path) -> None:
     (tmp_path / ".forward").write_text("bob, |/bin/x a\n")
     assert porter_process._stands_there(request, domain, table, user) == ""
     assert "does not name" in porter_process._stands_there(request, file, table, user)
+    (tmp_path / ".forward").write_text(f":include:{tmp_path}/more\n")
+    (tmp_path / "more").write_text("|/bin/x a\n")
+    assert "does not name" in porter_process._stands_there(request, domain, table, user)
+    including = msgspec.structs.replace(table, forward_includes=True)
+    assert "does not name" in porter_process._stands_there(request, domain, including, user)
+    including = msgspec.structs.replace(including, included_kinds=(Transport.PROGRAM,))
+    assert porter_process._stands_there(request, domain, including, user) == ""
+    (tmp_path / "more").unlink()
+    assert "No such file" in porter_process._stands_there(request, domain, including, user)
     (tmp_path / ".forward").chmod(0o666)
     assert "all users can write" in porter_process._stands_there(request, domain, table, user)
     (tmp_path / ".forward+x").write_text("bob\n")

@@ -9,10 +9,12 @@ from postroad.mail.envelope import Recipient
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import answered
 from postroad.maps.face import Map
-from postroad.route.alias_file import AliasTarget
+from postroad.route.alias_file import AliasTarget, OutletTarget
 from postroad.route.aliases import Aliases
+from postroad.route.forward_includes import gathered, texts_in, value_of
 from postroad.route.forwards import Forwards, forward_targets, source_of, stands_in
-from postroad.route.outlets import OutletOptions
+from postroad.route.outlets import OutletOptions, permitted
+from postroad.world.forward_file import ForwardFile
 
 ALL = OutletOptions(programs=("forwards",), files=("forwards",))
 SOURCE = source_of("h.example", "ada")
@@ -27,7 +29,8 @@ class Files:
         self.texts = texts
 
     def look_up(self, key: str, part: bool = False) -> str | None:
-        return self.texts.get(key.removesuffix("@h.example"))
+        text = self.texts.get(key.removesuffix("@h.example"))
+        return None if text is None else value_of(text)
 
     def close(self) -> None: ...
 
@@ -119,3 +122,63 @@ def test_equal_programs_of_two_users_are_two_destinations() -> None:
     recipients = (Recipient(Address("ada", "h.example")), Recipient(Address("bob", "h.example")))
     found = aliases.expand(1, 1, recipients, lambda address: True)
     assert len({each.destination.key for each in found.recipients if each.destination is not None}) == 4
+
+
+def test_included_files() -> None:
+    texts = {"/h/team": "bob\n# x\n:include:/h/more, carol", "/h/more": "dan@far.net", "/h/round": ":include:/h/round"}
+    allowed = OutletOptions(programs=("forwards",), includes=("forwards",))
+
+    def found(text: str, options: OutletOptions = allowed) -> str:
+        targets = forward_targets(text, SOURCE, options, texts)
+        return targets if isinstance(targets, str) else " ".join(f"{each.local_part}@{each.domain}" for each in targets)
+
+    assert found("x\n:include:/h/team") == "x@ bob@ dan@far.net carol@"
+    assert found(":include:/h/team, bob") == "bob@ dan@far.net carol@"
+    assert 'write includes = ["forwards"] under' in found(":include:/h/team", ALL)
+    assert found("\n:include:/h/round") == "line 2: /h/round: line 1: /h/round includes itself"
+    assert found(":include:h/team") == "line 1: ':include:h/team': the path must begin with /"
+    assert found(":include:/h/other") == "line 1: '/h/other' was not read"
+    texts["/h/more"] = "dan\nx@@y"
+    assert found(":include:/h/team") == "line 1: /h/team: line 3: /h/more: line 2: 'x@@y' is not a mailbox"
+
+
+def test_a_program_of_an_included_file_needs_both_places() -> None:
+    wanted = Destination("", Transport.PROGRAM, command=("/bin/x",))
+    allowed = OutletOptions(programs=("forwards", "includes"), includes=("forwards",))
+    assert stands_in(":include:/h/p", SOURCE, allowed, wanted, {"/h/p": "|/bin/x"})
+    for places in (("forwards",), ("includes",)):
+        only = OutletOptions(programs=places, includes=("forwards",))  # type: ignore[arg-type]
+        assert not stands_in(":include:/h/p", SOURCE, only, wanted, {"/h/p": "|/bin/x"})
+    assert not stands_in(":include:/h/p", SOURCE, allowed, wanted, {"/h/p": "|/bin/y"})
+    assert not stands_in(":include:/h/p", SOURCE, ALL, wanted, {"/h/p": "|/bin/x"})
+
+
+def test_what_is_gathered_has_limits() -> None:
+    asked: list[str] = []
+
+    def endless(path: str) -> ForwardFile:
+        asked.append(path)
+        return ForwardFile(f":include:{path}x, :include:{path}")
+
+    found = gathered(ForwardFile("bob, :include:/h/a\n:include:relative, :include:/h/\x01"), endless)
+    assert found.text is None and "more than 20 files" in found.fault and asked[:2] == ["/h/a", "/h/ax"]
+    three = ForwardFile(":include:/a, :include:/b, :include:/c")
+    big = gathered(three, lambda path: ForwardFile("x" * 16_000))
+    assert "more than 32768 octets together" in big.fault
+    away = gathered(ForwardFile(":include:/a"), lambda path: ForwardFile(not_now="stale"))
+    assert (away.text, away.fault, away.not_now) == (None, "", "stale")
+    plain = ForwardFile("bob")
+    assert gathered(plain, endless) == plain
+    whole = gathered(ForwardFile(":include:/a"), lambda path: ForwardFile("é\n"))
+    assert texts_in(value_of(whole.text or "", whole.included)) == (":include:/a", (("/a", "é\n"),))
+
+
+def test_the_user_of_the_node_needs_no_porter() -> None:
+    source = source_of("h.example", "ada", is_own=True)
+    (target,) = forward_targets("|/bin/x", source, ALL)
+    assert isinstance(target, OutletTarget)
+    stored = target.destination
+    assert (stored.rules.user, stored.place, stored.domain) == ("", "forwards", "aliases")
+    assert permitted(stored, ALL) == stored
+    refused = permitted(stored, OutletOptions(programs=("aliases",)))
+    assert isinstance(refused, str) and 'does not have "forwards"' in refused

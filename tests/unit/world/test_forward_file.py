@@ -82,3 +82,25 @@ def test_a_home_that_is_away_is_no_answer(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "open", stale)
     assert "Stale" in forward_file.read(user(tmp_path), "").not_now
+
+
+def test_included_files(tmp_path: Path) -> None:
+    """As the file that includes them: of the user or root, and nobody else can write to it or exchange it."""
+    tmp_path.chmod(0o700)
+    path = tmp_path / "team"
+    assert "No such file" in forward_file.read_included(str(path), user(tmp_path / "home")).fault
+    path.write_text("bob\n")
+    assert forward_file.read_included(str(path), user(tmp_path / "home")) == ForwardFile("bob\n")
+    other = UserAccount("bob", os.getuid() + 1, (os.getgid(),), str(tmp_path))
+    found = forward_file.read_included(str(path), other)
+    assert "belongs to the user" in found.fault or os.getuid() == 0
+    path.chmod(0o666)
+    assert "all users can write" in forward_file.read_included(str(path), user(tmp_path)).fault
+    path.chmod(0o600)
+    tmp_path.chmod(0o1777)
+    assert "all users can write to its folder" in forward_file.read_included(str(path), user(tmp_path / "home")).fault
+    tmp_path.chmod(0o700)
+    (tmp_path / "link").symlink_to(path)
+    assert forward_file.read_included(str(tmp_path / "link"), user(tmp_path)).fault
+    os.mkfifo(tmp_path / "fifo")
+    assert "no plain file" in forward_file.read_included(str(tmp_path / "fifo"), user(tmp_path)).fault

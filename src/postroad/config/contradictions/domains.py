@@ -166,7 +166,7 @@ def users(settings: Settings) -> Iterator[Finding]:
                 ((*here, "path"),), f"{HOME} is the home of a user, but there is no user",
                 f'Add user = "{LOCAL_PART}", or write the whole path',
             )
-        if domain.forward_files and domain.user != LOCAL_PART:
+        if domain.forward_files and domain.user != LOCAL_PART and (domain.user or settings.user):
             yield Finding(
                 ((*here, "forward_files"), (*here, "user")),
                 "Only users of this machine, as whom their mail is delivered, have .forward files",
@@ -178,14 +178,11 @@ def users(settings: Settings) -> Iterator[Finding]:
 
 def alias_targets(settings: Settings) -> Iterator[Finding]:
     """The owner of a file as whom its targets are used, without the user for files of root."""
-    if "forwards" in settings.alias_targets.includes:
-        yield Finding(
-            (("alias_targets", "includes"),), "A .forward file cannot include other files", 'Remove "forwards"'
-        )
-    places = {*settings.alias_targets.programs, *settings.alias_targets.files}
+    targets = settings.alias_targets
+    places = {*targets.programs, *targets.files, *targets.includes}
     if "forwards" in places and not any(each.forward_files for each in settings.domain):
         yield Finding(
-            (("alias_targets",),), "Programs and files of .forward files are allowed, but no domain has such files",
+            (("alias_targets",),), "Targets of .forward files are allowed, but no domain has such files",
             'Add forward_files = true to a [[domain]], or remove "forwards"',
         )
     if settings.alias_targets.as_owner and not settings.alias_targets.user:

@@ -595,14 +595,16 @@ def _forwards(
     routing: RoutingTable, outlets: OutletOptions, porter: Porter | None, tell: Callable[[str, str], None]
 ) -> Forwards | None:
     """The files of users, if a domain has such users."""
-    if not any(each.forward_files for each in (*routing.options.local, *routing.options.mapped_local)):
+    having = [each for each in (*routing.options.local, *routing.options.mapped_local) if each.forward_files]
+    if not having:
         return None
+    own = frozenset(each.name for each in having if not each.user)
 
     def table_of(domain: str) -> str:
         local = routing.local(domain) if domain else None
         return (local.table or local.name) if local is not None and local.forward_files else ""
 
-    return forwards(porter, table_of, outlets, routing.options.detail_delimiter, tell)
+    return forwards(porter, table_of, outlets, routing.options.detail_delimiter, tell, own)
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
