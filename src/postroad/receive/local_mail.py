@@ -188,7 +188,9 @@ class LocalMail:
             message_id=f"<{identifier.text(self._spare_id())}.resent@{self._setup.options.hostname}>",
         )
         self._head = bytearray(head.octets)
-        named = [local_users.mailbox(each, options.domain) for each in request.recipients]
+        named = [
+            each for written in request.recipients for each in local_users.mailboxes(written, options.domain)
+        ]  # fmt: skip
         recipients = list(dict.fromkeys((*named, *head.recipients)))
         limit = self._setup.options.limits.recipients_max
         if not recipients:
@@ -215,7 +217,8 @@ class LocalMail:
             return own
         if not written:
             return None
-        return local_users.mailbox(written, self._options.domain) or _NO_SENDER
+        first_named, *others = local_users.mailboxes(written, self._options.domain)
+        return _NO_SENDER if first_named is None or others else first_named
 
     def _refuse(self, answer: Reply, sender: Address | None) -> None:
         """A refusal that no rule has made."""

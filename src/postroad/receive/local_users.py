@@ -16,6 +16,7 @@ from postroad.accounts.sender_maps import Owns
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply, reply
 from postroad.maps.face import NotNow
+from postroad.protocol import mailboxes as lists
 from postroad.protocol.grammar import parse_mailbox
 from postroad.receive.options import LocalOptions, LocalSender
 
@@ -50,6 +51,13 @@ def mailbox(written: str, domain: str) -> Address | None:
     if text.startswith("<") and text.endswith(">"):
         text = text[1:-1]
     return parse_mailbox(text) or (parse_mailbox(f"{text}@{domain}") if "@" not in text or text[0] == '"' else None)
+
+
+def mailboxes(written: str, domain: str) -> list[Address | None]:
+    """The mailboxes in an argument, as Postfix reads one: a mailbox, or a list as in an address field, with names and
+    comments. None stands for something that is no mailbox."""
+    one = mailbox(written, domain)
+    return [one] if one is not None else lists.mailboxes(written, domain=domain) or [None]
 
 
 def refusal(

@@ -7,7 +7,7 @@ import pytest
 from postroad.mail.address import Address
 from postroad.mail.reply import Reply
 from postroad.maps.face import NotNow
-from postroad.receive.local_users import USERS_MAX, LocalCounts, LocalUser, refusal
+from postroad.receive.local_users import USERS_MAX, LocalCounts, LocalUser, mailboxes, refusal
 from postroad.receive.options import LocalOptions, LocalSender
 
 ANN = LocalUser(1000, "ann")
@@ -98,3 +98,16 @@ def test_users_without_end_take_no_memory_without_end() -> None:
     for uid in range(USERS_MAX + 10):
         assert _send(counts, LocalUser(uid + 2000, "x"), options) is None
     assert len(counts._taken) == USERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("ada", ["ada@host.test"]), ("<ada@x.test>", ["ada@x.test"]), 
+        ("ada@x.test, bob", ["ada@x.test", "bob@host.test"]),
+        ("Ada (at work) <ada@x.test>", ["ada@x.test"]), ('"b, c" <b@x.test>', ["b@x.test"]), ("", [None]),
+        ("a@b@c", [None]), ("ada@x.test, b c", ["ada@x.test", None]), (",", [None]),
+    ],
+)  # fmt: skip
+def test_an_argument_names_mailboxes(written: str, found: list[str | None]) -> None:
+    assert [each if each is None else str(each) for each in mailboxes(written, "host.test")] == found

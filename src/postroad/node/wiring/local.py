@@ -138,8 +138,8 @@ class LocalHelp:
             return reply(501, "5.5.4", f"More than {ASKED_MAX} addresses")
         domain, lines = self._options().domain, []
         refused = 0
-        for written in addresses:
-            address = local_users.mailbox(written, domain)
+        asked = [(written, each) for written in addresses for each in local_users.mailboxes(written, domain)]
+        for written, address in asked[:ASKED_MAX]:
             if address is None:
                 lines.append(f"{written}: is not a mail address")
                 refused += 1
