@@ -16,10 +16,11 @@ import msgspec
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
-from postroad.check import sending
+from postroad.check import sending, verified
 from postroad.check.client import Clients
 from postroad.check.sending import SendingLimits
-from postroad.deliver import folders, stream
+from postroad.check.verified import RecipientQuestions
+from postroad.deliver import folders, http, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
@@ -68,6 +69,7 @@ from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.space import Space
 from postroad.store.sqlite.spool import SqliteSpool
+from postroad.store.verified import VerifiedStore
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
@@ -959,6 +961,51 @@ def workers_do_not_hear_what_others_have_taken(patch: Patch) -> None:
 
 def who_is_over_a_limit_is_refused_for_good(patch: Patch) -> None:
     patch(sending, "defer", lambda code, *texts: reject(550, *texts))
+
+
+# -- Recipients that only the next hop knows
+
+
+def who_cannot_be_verified_does_not_exist(patch: Patch) -> None:
+    patch(verified, "_found", lambda attempt: attempt.outcome in (Outcome.RELAYED, Outcome.DELIVERED))
+
+
+def answers_of_next_hops_are_forgotten(patch: Patch) -> None:
+    patch(VerifiedStore, "put", lambda self, entry: None)
+
+
+def next_hops_are_asked_without_end(patch: Patch) -> None:
+    patch(RecipientQuestions, "_may", lambda self, what, most: True)
+
+
+# -- Delivery by HTTP
+
+
+def an_answer_that_means_later_fails(patch: Patch) -> None:
+    patch(http, "_AGAIN", ())
+
+
+def a_refusal_by_http_is_tried_again(patch: Patch) -> None:
+    patch(http, "_AGAIN", range(400, 500))
+
+
+def a_post_without_an_answer_counts_as_delivered(patch: Patch) -> None:
+    real = http._deferred
+
+    def deferred(status: str, text: str) -> Attempt:
+        made = real(status, text)
+        return replace(made, outcome=Outcome.DELIVERED) if status == "4.4.2" else made
+
+    patch(http, "_deferred", deferred)
+
+
+def each_post_has_an_id_of_its_own(patch: Patch) -> None:
+    count = itertools.count()
+    patch(http, "message_key", lambda *given: f"msg_{next(count)}")
+
+
+def nobody_heeds_retry_after(patch: Patch) -> None:
+    patch(http, "retry_after_s", lambda field, now_us: 0.0)
 
 
 # -- The drop folder

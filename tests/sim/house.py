@@ -19,10 +19,11 @@ from pathlib import Path
 
 from tests.sim import crowd, dropping, full_disk, returning, sending_limits
 from tests.sim import plan as plans
-from tests.sim.ledger import Delivery, Ledger
+from tests.sim.ledger import Delivery, Ledger, Submitted
 from tests.sim.measure import Measure
 from tests.sim.names import Names, Zone
 from tests.sim.node import Node
+from tests.sim.parts import parts
 from tests.sim.plan import DEAD_ADDRESS, Plan
 from tests.sim.remote import Host, listen
 from tests.sim.sender import hand_back, submit
@@ -55,6 +56,9 @@ class House:
         self._digest = hashlib.blake2b(digest_size=8)
         self._senders: dict[asyncio.Task[None], None] = {}
         self.hosts, zones = plans.hosts(made, self.chance)
+        self.parts = parts(self, made.parts)
+        for part in self.parts:
+            self.hosts += part.hosts()
         for host in self.hosts:
             listen(self, host)
             dead = (DEAD_ADDRESS,) if made.dead_address and not host.lmtp else ()
@@ -108,6 +112,11 @@ class House:
                 return "451 4.7.1 greylisted"
         return "250 2.1.5 ok"
 
+    def heard(self, order: plans.Order, submitted: Submitted, to: str, answer: str) -> None:
+        """A client has heard an answer to RCPT, or to its content."""
+        for part in self.parts:
+            part.heard(order, submitted, to, answer)
+
     def tls_fails(self) -> str:
         if self.healed or self.chance.random() < 0.6:
             return ""
@@ -149,9 +158,14 @@ class House:
 
         self.node.start()
         self._schedule()
+        for part in self.parts:
+            part.begin()
         await asyncio.sleep(self.plan.days * 86_400)
         self._heal()
         await self._drained()
+        for part in self.parts:
+            await part.come()
+            await self._drained()
         if self.plan.packed:
             await full_disk.come(self)
             await self._drained()
@@ -176,6 +190,10 @@ class House:
             base.call_later(at, self._send, order, tries)
         for at, order, tries in (*plans.looping(made), *plans.odd(made, domains), *sending_limits.orders(made)):
             base.call_later(at, self._send, order, tries)
+
+        for part in self.parts:
+            for at, order, tries in part.orders():
+                base.call_later(at, self._send, order, tries)
 
         later = random.Random(f"left {made.seed}")
         for number in range(made.dropped):
@@ -438,7 +456,7 @@ class House:
 
 def _is_local(key: str) -> bool:
     """A writer of local mail, once made, is kept for the next one: it holds nothing but itself."""
-    return key.startswith(("maildir:", "mbox:", "program:"))
+    return key.startswith(("maildir:", "mbox:", "program:", "http:"))
 
 
 class _Listening(logging.Handler):

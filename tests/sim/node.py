@@ -49,6 +49,7 @@ from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorR
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import ProgramResult
+from tests.sim.by_http import Link
 from tests.sim.disk import SimDisk, SimQuickness, crash_image, rows
 from tests.sim.inspecting import ON_PURPOSE
 from tests.sim.ledger import Delivery, message_id_of
@@ -62,7 +63,7 @@ from tests.sim.wire import SimNetwork, Socket
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-LOCAL_DESTINATIONS = 3  # of Maildirs, of mbox files and of programs
+LOCAL_DESTINATIONS = 4  # of Maildirs, of mbox files, of programs and by HTTP
 GUARD_S = 0.001  # how long a frame of the guard takes
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
@@ -151,6 +152,7 @@ class Node:
         self.sending = house.counts.open(self)
         self.well_since = 0.0  # since when all workers are up, the disk is sound and the clock steady
         self.disk_trouble = ""
+        self.operated_at = self.died_at = 0.0  # when an operator asked for something, and when a worker ended
         self.dead: list[Process] = []  # kept, so that no object of theirs is collected while the world runs
         self._reminding = False
         self._remind_s = 1.0
@@ -165,7 +167,10 @@ class Node:
 
     def _read(self, variant: int) -> Settings:
         house = self.house
-        found = parse(toml(house.plan, house.folder, variant=variant), house.folder / "postroad.toml", files=False)
+        written = toml(house.plan, house.folder, variant=variant)
+        for part in house.parts:
+            written = part.settings(written)
+        found = parse(written, house.folder / "postroad.toml", files=False)
         if isinstance(found, list):
             raise AssertionError("\n".join(map(str, found)))
         return found
@@ -287,6 +292,7 @@ class Node:
             chance=chance,
             network=SimNetwork(house.wires, process, "192.0.2.1", house.tls_fails),
             programs=SimPrograms(house, name),
+            http_link=partial(Link, house, name),
             entropy=random.Random(f"entropy {house.plan.seed} {name}"),
             resolver=lambda dns: SimResolver(house.names),
             disk=Disk(
@@ -382,6 +388,7 @@ class Node:
         self.guard.worker_died(worker.number)
         self.sending.worker_died(worker.number)
         self.house.counts.died.append(self.clock.now_us())
+        self.died_at = self.house.base.now
         crash_image(self.spool, self.shards_of(worker), partial(_close_files, assembly, disk))
         waits = {(message_id, recipient) for _, message_id, recipient, _, _ in rows(self.spool, self.shards_of(worker))}
         in_flight = set()
@@ -438,6 +445,7 @@ class Node:
 
     def operate(self, written: dict[str, Any]) -> None:
         self.house.trace(f"operator: {written}")
+        self.operated_at = self.house.base.now
         request = read_request(written)
         assert isinstance(request, OperatorRequest), request
         for worker in self.workers:
@@ -492,6 +500,8 @@ class Node:
 def _close_files(assembly: Assembly, disk: SimDisk) -> None:
     """What the system does for a process that is no more."""
     disk.close()
+    if assembly._questions is not None:
+        assembly._questions._store.close()
     if hasattr(assembly, "historian"):
         assembly.historian.close()
     if hasattr(assembly, "_journal"):

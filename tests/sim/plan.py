@@ -46,6 +46,8 @@ KEYWORDS = (
 LIES = (
     "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
 )  # fmt: skip
+PARTS = ("http", "verified")  # as `parts.KINDS` names them; a new one comes last
+_PART_SHARE = 0.2
 INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener
 
 
@@ -81,6 +83,7 @@ class Plan:
     rewritten: bool = False  # a mailbox is called by another name, which a canonical map leads back
     signed: str = ""  # by SRS and BATV ("sign"), or so that reports need the tag ("require")
     limited: bool = False  # two clients may send only so much within an hour
+    parts: frozenset[str] = frozenset()  # names of `parts.KINDS`
     looked_up: bool = False  # destinations of some domains must be looked up in a map, which fails at times
 
 
@@ -119,10 +122,15 @@ def plan(seed: int, days: float | None = None) -> Plan:
         crowd=random.Random(f"crowd {seed}").random() < 0.2,
         dropped=random.Random(f"dropped {seed}").choice((0, 0, 0, 6)),
         looked_up=random.Random(f"looked up {seed}").random() < 0.25,
+        parts=_some_parts(random.Random(f"parts {seed}")),
         limited=random.Random(f"limited {seed}").random() < 0.25,
         rewritten=random.Random(f"rewritten {seed}").random() < 0.4,
         signed=random.Random(f"signed {seed}").choice(("", "", "", "sign", "require")),
     )
+
+
+def _some_parts(chance: random.Random) -> frozenset[str]:
+    return frozenset(name for name in PARTS if chance.random() < _PART_SHARE)
 
 
 def _settings(chance: random.Random, further: random.Random) -> tuple[str, ...]:

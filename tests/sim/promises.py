@@ -38,6 +38,7 @@ from postroad.store.sqlite.searching import HistoryReader
 from tests.sim import dropping, line_ends, mboxes, sending_limits, signing
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
+from tests.sim.part import Seen
 from tests.sim.plan import ALIASES
 from tests.sim.routing import NOT_NOW
 
@@ -78,7 +79,8 @@ class Dsn:
 
 
 def check(house: House) -> None:
-    lives = _lives(house)
+    events = [event for event in _events(house) if event.id]
+    lives = _lives(house, events)
     waiting = {(id, recipient) for id, _, recipient, _, _ in house.node.waiting()}
     deliveries: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
     for delivery in house.ledger.deliveries:
@@ -97,6 +99,8 @@ def check(house: House) -> None:
     _mbox_files(house, deliveries)
     _reports(house, lives, by_id, submitted, dsns, deliveries)
     dropping.check(house)
+    for part in house.parts:
+        part.check(Seen(events, lives, by_id, submitted, deliveries, dsns))
     _trace_agrees(house, lives)
     _stream(house, lives)
 
@@ -122,9 +126,8 @@ def _events(house: House) -> Iterator[Event]:
                     yield from codec.decode_journal(octets)
 
 
-def _lives(house: House) -> dict[int, Life]:
+def _lives(house: House, events: list[Event]) -> dict[int, Life]:
     lives: dict[int, Life] = {}
-    events = [event for event in _events(house) if event.id]
     if not house.plan.jumps:  # else what came later may stand in the file of an earlier day
         _holds(house, events)
     sending_limits.check(house, events)

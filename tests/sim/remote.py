@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RCPT_MAX, MAIL_MAX = 2, 3  # of those that name limits (RFC 9422)
 STEPS = ("connect", "hello", "starttls", "mail", "rcpt", "data", "content", "end", "told", "reset", "quit")
 DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "closes", "two codes", "garbage", "endless")
+_FOR_GOOD = ("5xx", "closes", "two codes")
 _STATUS = re.compile(r"^(\d{3}) [245]\.")
 _PATH = re.compile(rb"<([^>]*)>")
 
@@ -33,7 +34,7 @@ _PATH = re.compile(rb"<([^>]*)>")
 class Host:
     """One host. `trouble`: share of its sessions that go wrong. `offers`: its EHLO keywords; `lies`: those of them that
     do not work. `grey`: recipients are refused (451) for so long after they were first seen. `account`: name and
-    password without which nothing is taken."""
+    password without which nothing is taken. `greet_s`: how long a client waits for the greeting."""
 
     name: str
     address: str
@@ -44,6 +45,7 @@ class Host:
     grey_s: float = 0.0
     messages_max: int = 0
     account: tuple[str, str] | None = None
+    greet_s: float = 0.0
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -83,8 +85,8 @@ class RemoteSession(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._house.base.call_later(600.0, self._silence)
-        if self._deed == "slow":
-            self._house.base.call_later(self._chance.random() * 30, self._greet)
+        if self._deed == "slow" or self._host.greet_s:
+            self._house.base.call_later(self._host.greet_s or self._chance.random() * 30, self._greet)
         else:
             self._greet()
 
@@ -346,10 +348,12 @@ class RemoteSession(asyncio.Protocol):
         if self._sender is None:
             self._refuse("503 5.5.1 MAIL first")
             return
-        if self._misbehaves("rcpt"):
-            return
         found = _PATH.search(line)
         recipient = found[1].decode() if found else ""
+        if self._misbehaves("rcpt"):
+            if self._deed in _FOR_GOOD:
+                self._told_rcpt(recipient, "554")
+            return
         if "DSN" in host.lies and (b"NOTIFY=" in line.upper() or b"ORCPT=" in line.upper()):
             self._refuse("555 5.5.4 unknown parameter", recipient)
             return
@@ -363,6 +367,11 @@ class RemoteSession(asyncio.Protocol):
             self._say(said)
         else:
             self._refuse(said, recipient)
+        self._told_rcpt(recipient, said)
+
+    def _told_rcpt(self, recipient: str, said: str) -> None:
+        for part in self._house.parts:
+            part.told_rcpt(self._host, self._sender or "", recipient, said, self._transport)
 
     def _data(self) -> None:
         if not self._recipients:

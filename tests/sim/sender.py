@@ -262,6 +262,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
             house.ledger.fault(f"{to} is refused, and its domain is ours: {answer}")
         elif order.meant and answers[0].startswith("250") and answer.startswith("5"):
             house.ledger.fault(f"a report to {to} is refused, and the node has signed this sender: {answer}")
+        if answers[0].startswith("250"):
+            house.heard(order, submitted, to, answer)
     if not answers[0].startswith("250") or not submitted.taken:
         house.ledger.refused += 1
         return answers[0].startswith("5") or any(answer.startswith("5") for answer in answers[1:])
@@ -301,6 +303,7 @@ async def _answers(house: House, order: Order, client: Client, submitted: Submit
         answer = await client.reply()
         codes.append(answer[:3])
         house.counts.heard(order, answer)
+        house.heard(order, submitted, "", answer)
         if answer.startswith("250" if submitted.kept is None else "550 5.5.2"):
             house.ledger.fault(f"{submitted.message_id} with {submitted.content!r:.300} was answered {answer}")
         if not answer.startswith("250"):

@@ -53,7 +53,8 @@ def seeds_with_much(seeds: range) -> Iterator[plans.Plan]:
             disk=2 if seed % 3 == 0 else 0, reloads=6 if seed % 4 == 0 else 0, operators=20, jumps=0,
             lifetime_days=0.2, tls=False, loops=3, odd=8, burst=seed % 2 == 1, crowd=seed % 2 == 0,
             packed=seed % 2 == 0, looked_up=seed % 3 == 1,
-            limited=seed % 2 == 0, signed=("", "require", "sign")[seed // 2 % 3],
+            parts=frozenset(plans.PARTS if seed % 3 != 2 else ()), limited=seed % 2 == 0,
+            signed=("", "require", "sign")[seed // 2 % 3],
             rewritten=seed % 3 != 2, dropped=12 if seed % 4 == 3 else 0,
             settings=tuple(map(_tight, made.settings)),
         )  # fmt: skip

@@ -11,6 +11,7 @@ from postroad.deliver.stream import ContentStream, Piece
 from postroad.mail.envelope import Envelope
 from tests.sim import plan as plans
 from tests.sim.house import simulate
+from tests.sim.test_bites import seeds_with_much
 
 pytestmark = pytest.mark.slow
 
@@ -88,3 +89,9 @@ def test_a_seed_gives_one_run() -> None:
 def test_a_transport_map_is_mended_before_the_disk_is_full() -> None:
     """The map led a domain to a transport that means nothing, so that its mail waited, and the run blamed the disk."""
     assert not simulate(8110).ledger.faults
+
+
+def test_a_question_that_nobody_waits_for_keeps_its_permit() -> None:
+    """It gave it back while its connection was still being opened: the next hop got more connections than its limit."""
+    (made,) = seeds_with_much(range(7, 8))
+    assert not simulate(7, made=dataclasses.replace(made, parts=frozenset({"verified"}))).ledger.faults

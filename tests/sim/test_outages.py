@@ -23,7 +23,7 @@ def _calm(**changes: object) -> plans.Plan:
     return dataclasses.replace(
         made, settings=settings, messages=0, trouble=0.0, dns=False, network=0.0, crashes=0, power_cuts=0,
         restarts=0, disk=0, reloads=0, operators=0, jumps=0, lifetime_days=5.0, tls=False, dead_address=False,
-        workers=2, dropped=0, looked_up=False, **changes,  # type: ignore[arg-type]
+        workers=2, dropped=0, looked_up=False, parts=frozenset(), **changes,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Final, Protocol
 
@@ -71,53 +72,69 @@ class Asking:
             return _not_now(f"its mail goes to no server ({found.transport.value})")
         number = next(each for each in count() if each not in self._numbers)
         self._numbers.add(number)
-        try:
-            return await self._permitted(found, envelope, (f"{_PROBE}{number}", *self._scopes_of(found)))
-        finally:
-            self._numbers.discard(number)
+        return await self._permitted(found, envelope, number)
 
-    async def _permitted(self, destination: Destination, envelope: Envelope, scopes: tuple[str, ...]) -> Attempt:
-        granted: asyncio.Future[int] = self._loop.create_future()
+    async def _permitted(self, destination: Destination, envelope: Envelope, number: int) -> Attempt:
+        """The number is taken as long as its permit is asked for or held."""
+        scopes = (f"{_PROBE}{number}", *self._scopes_of(destination))
+        granted: asyncio.Future[None] = self._loop.create_future()
 
         def got(permits: int) -> None:
             if granted.done():  # nobody waits any more
-                for _ in range(permits):
-                    self._permits.release(scopes)
+                self._give_back(number, scopes)
             else:
-                granted.set_result(permits)
+                granted.set_result(None)
 
         self._permits.acquire(scopes, 1, got)
-        await granted
         try:
-            return await self._by(destination, envelope)
-        finally:
-            self._permits.release(scopes)
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled():  # it came in this very moment
+                self._give_back(number, scopes)
+            raise
+        return await self._by(destination, envelope, partial(self._give_back, number, scopes))
 
-    async def _by(self, destination: Destination, envelope: Envelope) -> Attempt:
+    def _give_back(self, number: int, scopes: tuple[str, ...]) -> None:
+        self._permits.release(scopes)
+        self._numbers.discard(number)
+
+    async def _by(self, destination: Destination, envelope: Envelope, give_back: Callable[[], None]) -> Attempt:
+        """Whoever waits no longer leaves the permit with the connection that is being opened: it may be there still."""
         opening: asyncio.Future[Courier | Attempt] = self._loop.create_future()
 
         def opened(result: Courier | Attempt) -> None:
-            if not opening.done():
+            if opening.done():
+                let_go(result)
+            else:
                 opening.set_result(result)
-            elif not isinstance(result, Attempt):
+
+        def let_go(result: Courier | Attempt) -> None:
+            if not isinstance(result, Attempt):
                 result.close()
+            give_back()
 
         self._opener(destination, opened, lambda courier: None)
-        courier = await opening
-        if isinstance(courier, Attempt):
-            return courier
+        try:
+            courier = await opening
+        except asyncio.CancelledError:
+            if not opening.cancelled():
+                let_go(opening.result())
+            raise
+        try:
+            return courier if isinstance(courier, Attempt) else await self._carried(courier, destination, envelope)
+        finally:
+            let_go(courier)
+
+    async def _carried(self, courier: Courier, destination: Destination, envelope: Envelope) -> Attempt:
         answered: asyncio.Future[tuple[Attempt, ...]] = self._loop.create_future()
 
         def carried(job: Job, attempts: tuple[Attempt, ...]) -> None:
             if not answered.done():
                 answered.set_result(attempts)
 
-        try:
-            job = Job(envelope, (0,), b"", destination, envelope.reverse_path, only_crlf=True, asks_only=True)
-            courier.carry(job, carried)
-            return (await answered)[0]
-        finally:
-            courier.close()
+        job = Job(envelope, (0,), b"", destination, envelope.reverse_path, only_crlf=True, asks_only=True)
+        courier.carry(job, carried)
+        return (await answered)[0]
 
 
 def _not_now(text: str) -> Attempt:

@@ -33,7 +33,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.message import size
 from postroad.mail.route import HttpFormat, HttpTarget, Transport
 from postroad.store.content import pieces
-from postroad.world.http_link import HttpAnswer, HttpLink, place, tls_context
+from postroad.world.http_link import HttpAnswer, HttpLink, MakeLink, place, tls_context
 from postroad.world.problem import Problem, unreadable
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ _STATUS: Final = {
 class HttpTools:
     """What all couriers by HTTP share. `pool`: their threads. `ca_file`: what servers must prove, read at first use."""
 
-    def __init__(self, pool: Executor, ca_file: str) -> None:
+    def __init__(self, pool: Executor, ca_file: str, make_link: MakeLink = HttpLink) -> None:
         self.pool = pool
+        self._make_link = make_link
         self._ca_file = ca_file
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class HttpTools:
                     self._context = tls_context(self._ca_file)
                 except OSError as error:
                     return unreadable(self._ca_file, error)
-            return HttpLink(url, self._context, step_s)
+            return self._make_link(url, self._context, step_s)
 
 
 class HttpCourier(TaskCourier):

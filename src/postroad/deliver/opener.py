@@ -51,6 +51,7 @@ from postroad.mail.tls_details import details
 from postroad.protocol.sending import Result
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
+from postroad.world.http_link import HttpLink, MakeLink
 from postroad.world.network import Network
 from postroad.world.porter_link import Porter
 from postroad.world.programs import Programs
@@ -74,7 +75,8 @@ class Opener:
     `name`: ours, for EHLO and for names of files. `credentials`: by the name that a destination gives. `pool`: threads
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
     made. `porter`: delivers as other users, None if nobody does. `sizes`: hears of the largest message that each
-    destination takes. `ways_out`: what is changed of header sections for a destination, None if nothing is.
+    destination takes. `make_link`: for requests by HTTP. `ways_out`: what is changed of header sections for a
+    destination, None if nothing is.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Opener:
         marks: Marks | None = None,
         porter: Porter | None = None,
         sizes: SizeLimits | None = None,
+        make_link: MakeLink = HttpLink,
         ways_out: Callable[[Destination], WayOut | None] = lambda destination: None,
     ) -> None:
         self._ways_out = ways_out
@@ -115,7 +118,8 @@ class Opener:
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = settings(name, options, clock, loop, pool)
         self._http_pool = ThreadPoolExecutor(HTTP_THREADS, "http")  # starts threads when there is work
-        self._http = HttpTools(self._http_pool, options.http.ca_file)
+        self._make_link = make_link
+        self._http = HttpTools(self._http_pool, options.http.ca_file, make_link)
         self._ways = HopTools(self._shared, network, tls, programs, self._entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._openings: set[Trying] = set()  # under way
@@ -128,7 +132,7 @@ class Opener:
         before = self._shared.options, self._ways.tls.options
         self._turns.clear()
         self._shared = settings(name, options, self._clock, self._loop, self._pool)
-        self._http = HttpTools(self._http_pool, options.http.ca_file)
+        self._http = HttpTools(self._http_pool, options.http.ca_file, self._make_link)
         self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
         if before != (options, tls.options):
             self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)

@@ -15,7 +15,7 @@ import http.client
 import select
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -114,6 +114,10 @@ class HttpLink:
         if isinstance(error, TimeoutError):
             return "did not answer in time"
         return f"{type(error).__name__}: {error}"
+
+
+MakeLink = Callable[[str, ssl.SSLContext, float], HttpLink]
+"""A new link, by its `url`, `context` and `step_s`."""
 
 
 def place(url: str) -> str:

@@ -235,6 +235,7 @@ class Assembly:
             hops=self._hops,
             credentials=self._credentials,
             programs=world.programs,
+            make_link=world.http_link,
             clock=world.clock,
             loop=loop,
             pool=self._pool,

@@ -19,6 +19,7 @@ from postroad.world.clock import Clock, SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, Resolver
 from postroad.world.files import Posix
 from postroad.world.http import Fetch, fetcher
+from postroad.world.http_link import HttpLink, MakeLink
 from postroad.world.network import Network, SystemNetwork
 from postroad.world.porter_link import Porter
 from postroad.world.programs import Programs, SystemPrograms
@@ -52,6 +53,7 @@ class World:
     resolver: Callable[[DnsOptions], Resolver]
     entropy: random.Random = field(default_factory=random.SystemRandom)  # for nonces and keys: not to be guessed
     fetcher: Callable[[Executor, str], Fetch] = fetcher
+    http_link: MakeLink = HttpLink
     disk: Disk = _SYSTEM_DISK
     porter: Porter | None = None
 

@@ -1,0 +1,19 @@
+"""The parts that a run may have (`part`), by the names that a plan gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tests.sim.by_http import ByHttp
+from tests.sim.part import Part
+from tests.sim.verifying import Verifying
+
+if TYPE_CHECKING:
+    from tests.sim.house import House
+
+KINDS: dict[str, type[Part]] = {"http": ByHttp, "verified": Verifying}
+
+
+def parts(house: House, names: Iterable[str]) -> list[Part]:
+    return [kind(house) for name, kind in KINDS.items() if name in names]
