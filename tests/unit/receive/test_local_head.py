@@ -81,6 +81,8 @@ def test_a_long_name_is_folded_into_encoded_words() -> None:
         ("To: undisclosed-recipients:;\n\n", []),
         ("Subject: x\n\nTo: a@b.test\n", []),
         ("To: a b\n\n", [None]),
+        ("To: a@b.test,\n c\n\n", ["a@b.test", "c@h.test"]),  # dma 0.13 reads the first line of a field only
+        ("To:\n Bob\n\t<a@b.test>\nBcc:\n c\n\n", ["a@b.test", "c@h.test"]),
         ("To: <@r.test:a@b.test>\n\n", ["a@b.test"]),
     ],
 )
