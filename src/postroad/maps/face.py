@@ -143,6 +143,12 @@ class Map:
         asked = getattr(self.source, "may_begin", None)
         return True if asked is None else bool(asked(prefix))
 
+    def has_addresses(self) -> bool:
+        """Whether there may be keys of mailboxes with their domains, as far as the source can tell without a
+        look-up."""
+        asked = getattr(self.source, "has_addresses", None)
+        return True if asked is None else bool(asked())
+
     async def _awaited(self, pending: Awaitable[Answer]) -> Answer:
         try:
             answer = await pending

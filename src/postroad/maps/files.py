@@ -41,9 +41,10 @@ class InBackground(Protocol):
 
 
 class FileSource:
-    """The entries of a file. `load` before use."""
+    """The entries of a file. `load` before use. `edition`: how often the file was taken."""
 
     waits = False
+    may_keep = True
 
     def __init__(self, path: str, read: Read) -> None:
         self.path = path
@@ -51,6 +52,7 @@ class FileSource:
         self._watch = Watch()
         self._reading = False
         self._entries: FileEntries | None = None
+        self.edition = 0
         # Of the entries in force, without a call of our own between: there are several look-ups for each message.
         self.look_up: LookUp = self._not_loaded
         self.refused = False  # whether the file as it stands was not taken
@@ -62,6 +64,11 @@ class FileSource:
         """Whether a key may begin so."""
         asked = getattr(self.current, "may_begin", None)
         return True if asked is None else bool(asked(prefix))
+
+    def has_addresses(self) -> bool:
+        """Whether a key may be a mailbox with its domain."""
+        asked = getattr(self.current, "has_addresses", None)
+        return True if asked is None else bool(asked())
 
     def load(self) -> tuple[Problem, ...]:
         """Read the file now, if it has changed since."""
@@ -97,6 +104,7 @@ class FileSource:
         if isinstance(found, Problem):
             return (found,)
         before, self._entries = self._entries, found
+        self.edition += 1
         self.look_up = found.source.look_up
         if before is not None:
             before.source.close()

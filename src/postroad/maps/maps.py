@@ -182,6 +182,7 @@ def _entries(
         return parsed.problem
     source = TextSource(parsed.table, clock.now_us)
     source.may_begin(OWNER)  # here, because this may be a thread
+    source.has_addresses()
     return FileEntries(source, len(parsed.table), tuple(parsed.doubts))
 
 

@@ -23,6 +23,7 @@ class StaticSource:
     """One value for every key."""
 
     waits = False
+    may_keep = True
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -39,11 +40,11 @@ class FirstSource:
     ones say might be wrong."""
 
     def __init__(self, maps: Sequence[Map]) -> None:
-        self._maps = maps
+        self.maps = tuple(maps)
         self.waits = any(map.waits for map in maps)
 
     def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
-        for index, map in enumerate(self._maps):
+        for index, map in enumerate(self.maps):
             answer = map.look_up(key, part)
             if answer is None:
                 continue
@@ -53,7 +54,7 @@ class FirstSource:
         return None
 
     def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
-        for map in self._maps:
+        for map in self.maps:
             answer = map.known(key, part)
             if answer is not None:
                 return answer
@@ -61,7 +62,7 @@ class FirstSource:
 
     async def _go_on(self, index: int, pending: Awaitable[Answer], key: str, part: bool) -> Answer:
         answer = await pending
-        for map in self._maps[index + 1 :]:
+        for map in self.maps[index + 1 :]:
             if answer is not None:
                 return answer
             found = map.look_up(key, part)
@@ -76,17 +77,17 @@ class UnionSource:
     """Several maps at once: all their values, with a comma between them (as unionmap of Postfix)."""
 
     def __init__(self, maps: Sequence[Map]) -> None:
-        self._maps = maps
+        self.maps = tuple(maps)
         self.waits = any(map.waits for map in maps)
 
     def look_up(self, key: str, part: bool = False) -> Answer | Awaitable[Answer]:
-        found = [map.look_up(key, part) for map in self._maps]
+        found = [map.look_up(key, part) for map in self.maps]
         answers = [each for each in found if each is None or isinstance(each, str | NotNow)]
         return _joined(answers) if len(answers) == len(found) else self._awaited(found)
 
     def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
         answers: list[Answer] = []
-        for map in self._maps:
+        for map in self.maps:
             answer = map.known(key, part)
             if isinstance(answer, NoAnswer):
                 return NO_ANSWER

@@ -42,6 +42,7 @@ class TableSource:
     """A file, opened by `opened`, which raises OSError or another exception if that cannot be."""
 
     waits = False
+    may_keep = True
 
     def __init__(self, path: str, opened: Callable[[str], OpenTable], clock: Clock) -> None:
         self._path = path

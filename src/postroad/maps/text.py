@@ -51,7 +51,9 @@ class Parsed(msgspec.Struct):
 class TextSource:
     """The entries of a text. `used`: when each was last the answer; those that never were are not in it."""
 
-    __slots__ = ("_now_us", "_prefixes", "_table", "used", "waits")
+    __slots__ = ("_has_addresses", "_now_us", "_prefixes", "_table", "used", "waits")
+
+    may_keep = True
 
     def __init__(self, table: Table, now_us: Callable[[], int]) -> None:
         self.waits = False
@@ -59,6 +61,7 @@ class TextSource:
         self._now_us = now_us
         self.used: dict[bytes, int] = {}
         self._prefixes: dict[str, bool] = {}  # the few prefixes that the callers know
+        self._has_addresses: bool | None = None
 
     def look_up(self, key: str, part: bool = False) -> str | None:
         try:
@@ -78,6 +81,12 @@ class TextSource:
             octets = prefix.encode()
             found = self._prefixes[prefix] = any(key.startswith(octets) for key in self._table)
         return found
+
+    def has_addresses(self) -> bool:
+        """Whether a key may be a mailbox with its domain. All keys are looked at once."""
+        if self._has_addresses is None:
+            self._has_addresses = any(b"@" in key for key in self._table)
+        return self._has_addresses
 
     def __len__(self) -> int:
         return len(self._table)

@@ -6,7 +6,8 @@ matter. A table that names the domain itself counts first, then local tables, th
 Many places ask at once whether a domain is local, and a map may make them wait. So a domain is made *known* first:
 
 - Who begins (RCPT, a question about aliases, a destination) calls `make_known`, waits if it must, and goes on at once.
-- What is known is kept for `KEPT_S`, so that all who ask in between get the same answer, from a dictionary.
+- What is known is kept for `KEPT_S`, so that all who ask in between get the same answer, from a dictionary. What was
+  asked within the last second is in `fresh`, too, where it costs no look at the clock.
 - A question of `maps.asked` needs no `make_known`: `during` has all look-ups of domains belong to the question.
 
 What always holds: a map that cannot answer is NotNow, and the mail waits; a domain is never taken for a foreign one
@@ -31,6 +32,7 @@ from postroad.mail.routing import Answer, DestinationOf, Found, not_now
 from postroad.maps.asked import Asked, answered
 from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
 from postroad.maps.steps import KeyStep, domain_steps
+from postroad.route.fresh import FRESH_S, FreshAnswers
 from postroad.route.later import Later
 from postroad.route.options import LocalDomain, RelayDomain, RoutingOptions
 
@@ -72,7 +74,9 @@ def _now() -> float:
 _PEEK: Final = _Peek()
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class KnownDomain(msgspec.Struct, frozen=True):
+    """What a domain is, until it is asked again."""
+
     table: Table | None
     until: float
     is_local: bool
@@ -90,25 +94,30 @@ class MappedDomains:
         self._relay = tuple(relay)
         self._asked: Asked = _PEEK
         self._now = _now  # the time of the loop itself, once there is one
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, KnownDomain] = OrderedDict()
+        self.fresh: FreshAnswers[str, KnownDomain] = FreshAnswers(KEPT_MAX)
         self.changed: list[Callable[[str], None]] = []
 
     def find(self, domain: str) -> Table | None:
         """The table that serves a domain: a local one bears the domain's name. None also if the answer is missing:
         within `during` the question is then asked again; all others have made the domain known."""
+        fresh = self.fresh.get(domain)
+        if fresh is not None:
+            return fresh.table
         kept = self._kept.get(domain)
-        if kept is not None and self._now() < kept.until:
-            return kept.table
-        return self._found(domain, kept)
+        return kept.table if kept is not None and self._is_valid(domain, kept) else self._found(domain, kept)
 
     def is_local(self, domain: str) -> bool:
-        """Whether `find` finds a local table. The commonest question of all: many times for each message."""
-        kept = self._kept.get(domain)
-        if kept is not None and self._now() < kept.until:
-            return kept.is_local
-        return isinstance(self._found(domain, kept), LocalDomain)
+        """Whether `find` finds a local table. Who asks many times looks into `fresh` first."""
+        return isinstance(self.find(domain), LocalDomain)
 
-    def _found(self, domain: str, kept: _Kept | None) -> Table | None:
+    def _is_valid(self, domain: str, kept: KnownDomain) -> bool:
+        left_s = kept.until - self._now()
+        if left_s > FRESH_S:
+            self.fresh.keep(domain, kept)
+        return left_s > 0
+
+    def _found(self, domain: str, kept: KnownDomain | None) -> Table | None:
         clock = _clock()
         if clock is not _never:
             self._now = clock
@@ -133,11 +142,12 @@ class MappedDomains:
 
     def is_known(self, domain: str) -> bool:
         """Whether `find` knows the answer now; nothing is begun."""
-        kept = self._kept.get(domain)
-        if kept is not None and self._now() < kept.until:
+        if self.fresh.get(domain) is not None:
             return True
-        self.during(_PEEK, lambda asked: self.find(domain))
         kept = self._kept.get(domain)
+        if kept is None or not self._is_valid(domain, kept):
+            self.during(_PEEK, lambda asked: self.find(domain))
+            kept = self._kept.get(domain)
         return kept is not None and self._now() < kept.until
 
     def make_known(self, domain: str) -> NotNow | Awaitable[NotNow | None] | None:
@@ -166,13 +176,16 @@ class MappedDomains:
                 return relay
         return None
 
-    def _keep(self, domain: str, table: Table | None, before: _Kept | None, now: float) -> None:
-        self._kept[domain] = _Kept(table, now + KEPT_S, isinstance(table, LocalDomain))
+    def _keep(self, domain: str, table: Table | None, before: KnownDomain | None, now: float) -> None:
+        kept = self._kept[domain] = KnownDomain(table, now + KEPT_S, isinstance(table, LocalDomain))
+        self.fresh.keep(domain, kept)
         self._kept.move_to_end(domain)
         if before is None or before.table != table:
             self._tell(domain)
         if len(self._kept) > KEPT_MAX:
-            self._tell(self._kept.popitem(last=False)[0])
+            oldest = self._kept.popitem(last=False)[0]
+            self.fresh.forget(oldest)
+            self._tell(oldest)
 
     def _tell(self, domain: str) -> None:
         for each in self.changed:

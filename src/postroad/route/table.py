@@ -65,6 +65,7 @@ class RoutingTable:
             mapped.changed.append(self._forget)
         self._ourselves = ourselves
         self._local = {domain.name: domain for domain in options.local}  # no patterns
+        self._fresh = None if mapped is None else mapped.fresh.get
         self._relay = DomainTable((domain.name, domain) for domain in options.relay)
         self._next_hops = NextHops(options.next_hops, options.detail_delimiter)
         self._apart = DomainTable((name, True) for name in options.apart)
@@ -128,6 +129,9 @@ class RoutingTable:
         domain = address.domain
         if mail.released:
             return self._choose(address, mail)
+        found = self._kept.get(domain)
+        if found is not None:
+            return found
         if self._depends_on_domain_alone(domain):
             if len(self._kept) >= _CACHE_MAX:
                 self._kept.clear()
@@ -147,6 +151,10 @@ class RoutingTable:
         """The next hop that mail takes if it does not end here."""
         hops = self._next_hops
         return hops.for_mailbox(address, mail) or hops.for_domain(address.domain, mail)
+
+    def is_for_all(self, domain: str) -> bool:
+        """Whether all mail of a domain goes the same way, and it is known."""
+        return domain in self._kept
 
     def _depends_on_domain_alone(self, domain: str) -> bool:
         if self._next_hops.has_mailboxes(domain):
@@ -210,6 +218,10 @@ class RoutingTable:
         return msgspec.structs.replace(recipient, address=home, given=recipient.given or recipient.address)
 
     def is_local(self, domain: str) -> bool:
+        if self._fresh is not None:  # many times for each message
+            found = self._fresh(domain)
+            if found is not None:
+                return found.is_local
         if domain and domain[0] != "[":
             return domain in self._local or (self.mapped is not None and self.mapped.is_local(domain))
         return self.local(domain) is not None

@@ -10,6 +10,11 @@ made. Else nothing begins before the answer is awaited. Equal keys mean equal de
 `[[next_hop]]` or a `[[domain]]` has, too, is reached as they say. How it fails: a map that cannot answer, or a value
 that means nothing, is `not_now` with a text that names the map. It never fails mail and never falls back on other ways.
 Not here: whether a mailbox exists; maps tell nothing of that.
+
+Most maps have entries for domains only, and all mail of a domain goes the same way. So what is found for a domain is
+used again for a second (`route.fresh`), unless a file is replaced, or a domain turns out to be ours or not. It is not
+kept if any map may have an answer for the mailbox, the sender or the account. The maps count a question once for all
+mail for which its answer serves.
 """
 
 from __future__ import annotations
@@ -25,9 +30,11 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, SetServer, Transport
 from postroad.mail.routing import Answer, Found, is_held, not_now
 from postroad.maps.asked import Asked, Entry, Known, answered
+from postroad.maps.editions import Editions
 from postroad.maps.face import NO_ANSWER, Map, NotNow, WithKey
 from postroad.maps.steps import transport_steps
 from postroad.route.choosing import NOBODYS, Choice, Numbered, RoutedMail
+from postroad.route.fresh import FreshAnswers
 from postroad.route.later import Later
 from postroad.route.options import NextHop
 from postroad.route.table import RoutingTable, delivery, server_names, stored
@@ -59,11 +66,20 @@ class TransportMaps:
         self._is_for_all = all(hop.is_for_all and not hop.recipients for hop in options.next_hops)
         lmtp = (delivery(local) for local in (*options.local, *options.mapped_local) if local.deliver is Transport.LMTP)
         self._lmtp = {destination.key: destination for destination in lmtp}
+        self._editions = Editions(maps)
+        self._edition = -1  # of what is kept
+        self._by_domain: FreshAnswers[str, Found] = FreshAnswers(KEPT_MAX)  # what holds for all mail of a domain
+        self._keeps = False  # whether it may be kept
+        if table.mapped is not None:
+            table.mapped.changed.append(self._by_domain.forget)
 
     def route(self, envelope: Envelope, recipient: Recipient) -> Answer:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
             return stored(recipient.destination, self._table.outlets)
+        kept = self._kept(recipient.address.domain)
+        if kept is not None:
+            return kept
         known = Known()
         mail = self._table.mail(envelope, recipient)
         found = self._find(recipient.address, mail, known)
@@ -75,9 +91,20 @@ class TransportMaps:
 
     def at_once(self, address: Address) -> Found | None:
         """The same, if no table names its sender or account; None if it is not known at once."""
+        kept = self._kept(address.domain)
+        if kept is not None:
+            return kept
         known = Known()
         found = self._find(address, NOBODYS, known)
         return None if known.stopped else found
+
+    def _kept(self, domain: str) -> Found | None:
+        """What holds for all mail of a domain, if it is known."""
+        if self._editions.now() != self._edition:
+            self._edition = self._editions.now()
+            self._by_domain.clear()
+            self._keeps = self._editions.may_keep and not any(map.has_addresses() for map in self._maps)
+        return self._by_domain.get(domain)
 
     async def _wait(self, address: Address, mail: RoutedMail) -> Found:
         found = answered(partial(self._find, address, mail))
@@ -95,16 +122,21 @@ class TransportMaps:
         if address.domain:
             many = not self._table.is_local(address.domain)
             steps = transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many)
-            found = asked.first(steps, self._maps)
-            if found is not None:
-                return _THROWN_AWAY if found is NO_ANSWER else self._meant(found, address, mail)
-        return self._table.find(address, mail)
+            entry = asked.first(steps, self._maps)
+            if entry is not None:
+                return _THROWN_AWAY if entry is NO_ANSWER else self._meant(entry, address, mail)
+        found = self._table.find(address, mail)
+        if self._keeps and not asked.stopped and self._table.is_for_all(address.domain):
+            self._by_domain.keep(address.domain, found)
+        return found
 
     def _meant(self, entry: Entry, address: Address, mail: RoutedMail) -> Found:
         value, key, name = entry
         kept = self._servers.get((value, address.domain))
         chosen = isinstance(value, WithKey) and value.of_local_part
         if kept is not None and not chosen:
+            if self._keeps:
+                self._by_domain.keep(address.domain, kept)
             return kept
         way = parse(value)
         if chosen and isinstance(way, Way) and way.kind not in _NOWHERE:

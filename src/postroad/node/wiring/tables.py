@@ -426,7 +426,10 @@ class Tables:
         if self._has_maps and self.routing.is_local(address.domain):
             return None
         if self._transports is not None:
-            return self._judge(self._aliases.standing(self.routing.home(address)))
+            mailbox = self.routing.home(address)
+            if mailbox is address and not self.routing.is_local(address.domain):  # no alias is looked up there
+                return self._unreachable(address)
+            return self._judge(self._aliases.standing(mailbox))
         found = self._named.get(address, _UNKNOWN)
         if isinstance(found, _Unknown):
             if len(self._named) >= _STOPPED_MAX:

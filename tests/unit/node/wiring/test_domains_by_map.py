@@ -20,7 +20,7 @@ from postroad.mail.route import Destination
 from postroad.mail.routing import Found
 from postroad.maps.face import Map, MapSource, NotNow
 from postroad.node.wiring.tables import Tables, build
-from postroad.route import domain_maps
+from postroad.route import domain_maps, fresh
 from postroad.route.options import LocalDomain
 from tests.unit.maps.fakes import Fixed, Waiting
 
@@ -192,6 +192,7 @@ async def test_aliases_lead_from_and_to_such_domains(tables: Tables) -> None:
 async def test_all_hear_of_a_change(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(domain_maps, "_clock", lambda: lambda: now[0])
+    monkeypatch.setattr(fresh, "FRESH_S", 0.0)
     assert (await rcpt(tables, "info@new.test")).action is Action.REJECT
     found = await destination(tables, "info@new.test")
     assert isinstance(found, Destination) and found.key == "new.test"
@@ -199,11 +200,13 @@ async def test_all_hear_of_a_change(tables: Tables, monkeypatch: pytest.MonkeyPa
     boxes.values["new.test"] = "1"  # type: ignore[attr-defined]
     assert (await rcpt(tables, "info@new.test")).action is Action.REJECT
     now[0] += domain_maps.KEPT_S
+    await asyncio.sleep(0.001)
     assert (await rcpt(tables, "info@new.test")).action is Action.ACCEPT
     found = await destination(tables, "info@new.test")
     assert isinstance(found, Destination) and found.key == "maildir:new.test"
     boxes.values["new.test"] = NotNow("it is away")  # type: ignore[attr-defined]
     now[0] += domain_maps.KEPT_S
+    await asyncio.sleep(0.001)
     found = await destination(tables, "info@new.test")
     assert isinstance(found, Attempt) and found.outcome is Outcome.DEFERRED
 
