@@ -23,8 +23,9 @@ from postroad.mail.reply import Reply
 from postroad.mail.report import DsnAction, wants
 from postroad.mail.trace import date
 from postroad.report import dsn as dsn_module
-from postroad.report.dsn import LISTENER, LISTENER_POSTMASTER, Made, Reporter
+from postroad.report.dsn import Made, Reporter
 from postroad.report.options import ReportOptions
+from postroad.report.own_mail import LISTENER, LISTENER_POSTMASTER
 from postroad.store.content import head
 from postroad.store.values import Stored
 from tests.unit.report.material import (

@@ -14,12 +14,13 @@ from postroad.mail.reply import Reply
 from postroad.mail.report import DsnAction
 from postroad.protocol import capability, mime, replies, seven_bit
 from postroad.protocol.replies import ReplyLimits, ReplyReader
-from postroad.report import dsn, encoded_word, explain, line, text
+from postroad.report import delivery_status, dsn, encoded_word, explain, line, own_mail, returned_part, text
 from tests.unit import linear
 from tests.unit.report.material import ID, NOW_US, attempt, made, recipient, report
 
 MODULES = [
-    message, trace, status, capability, mime, replies, seven_bit, dsn, encoded_word, explain, line, text,
+    message, trace, status, capability, mime, replies, seven_bit, delivery_status, dsn, encoded_word, explain, line,
+    own_mail, returned_part, text,
 ]  # fmt: skip
 LIMITS = ReplyLimits(line_max=100_000, lines_max=100_000, reply_max=1_000_000)
 WORDS = [
@@ -46,8 +47,8 @@ def test_words_in_fields_and_lines_for_people(seed: str, start: str) -> None:
             encoded_word.decode(said)
             status.parse(said)
             line.escaped(said)
-            dsn._original(f"utf-8;{said}", utf8=False)
-            dsn._original(said, utf8=True)
+            delivery_status._original(f"utf-8;{said}", utf8=False)
+            delivery_status._original(said, utf8=True)
 
         return write
 

@@ -8,8 +8,9 @@ import email.policy
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify
-from postroad.report.notice import accepted, notice
+from postroad.report.notice import notice
 from postroad.report.options import ReportOptions
+from postroad.report.own_mail import acceptance
 
 NOW_US = 1_764_000_000_000_000
 ID = identifier.make(NOW_US, 0, 0)
@@ -36,4 +37,4 @@ def test_it_cannot_be_answered_by_a_program_and_nothing_is_injected() -> None:
     assert message["Message-ID"] == made.envelope.message_id
     lines = made.content.split(b"\r\n\r\n", 1)[1].split(b"\r\n")
     assert len(lines) == 3 and b"." not in lines  # a line for each, and the end of the last one
-    assert accepted(made).recipients == ("ann@home.test",)
+    assert acceptance(made.envelope).recipients == ("ann@home.test",)

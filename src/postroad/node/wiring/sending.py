@@ -13,8 +13,9 @@ from postroad.mail.envelope import Peer
 from postroad.mail.event import Event, Noted
 from postroad.maps.face import Map
 from postroad.receive import local_socket
-from postroad.report.notice import accepted, notice
+from postroad.report.notice import notice
 from postroad.report.options import ReportOptions
+from postroad.report.own_mail import acceptance
 from postroad.store.values import Failure, Stored
 
 TOLD_MAX: Final = 10_000  # limits of which the office was told, until the oldest is forgotten
@@ -83,7 +84,7 @@ class Sending:
         )  # fmt: skip
         made = notice(f"{text[0].upper()}{text[1:]}", lines, self._report, self._new_id(), now_us)
         if made is not None:
-            self._accept(made, (accepted(made),), lambda failure: self._kept(made, failure))
+            self._accept(made, (acceptance(made.envelope),), lambda failure: self._kept(made, failure))
 
     def _kept(self, made: Stored, failure: Failure | None) -> None:
         if failure is None:
