@@ -29,7 +29,7 @@ class World:
 def world(place: Path) -> Iterator[World]:
     folder = place / "node"
     folder.mkdir(parents=True)
-    (folder / "limits").write_text("bulk recipients_per_day=100\nheld messages_per_hour=1 over=hold\n")
+    (folder / "limits").write_text("bulk recipients_per_day=100\nheld messages_per_hour=1 over=hold held_max=1\n")
     with Remote() as remote:
         node = Node(folder, {
             "postmaster": "post@example.test",
@@ -107,6 +107,9 @@ def test_the_map_has_limits_of_its_own(world: World) -> None:
     assert [sent(world.node, "held"), send(world.node, "held")] == ["250 2.0.0"] * 2
     until(lambda: "the limit of the account held" in world.node.command("queue", "--messages"), "the message is held")
     assert counts(world.node, "held") == (1, 1)
+    until(lambda: world.node.json("limits", "--of", "held")[0]["held_per_day"] == 1, "the held message is counted")
+    assert [send(world.node, "held") for _ in range(4)] == ["450 4.7.1"] * 4
+    assert len(world.node.json("queue", "--messages", "--held")) == 1
 
 
 def test_a_trusted_client_has_a_limit(world: World) -> None:

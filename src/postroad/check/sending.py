@@ -1,20 +1,25 @@
 """How much an account, a sender's address or a trusted client may send within an hour and a day.
 
 Counted is what the node has taken: messages, and the recipients that the client named. Refused and held mail does not
-count. A limit is asked about at MAIL, at each RCPT, when the content has come, and once more just before the message
-counts: other sessions of the same account may have sent while filters, maps and the disk took their time. What always
-holds: counts are of the whole node and are kept as `check.tally` says, with windows of an hour and a day; a limit may
-be passed by what other workers take within `tally.TELL_S`, and by nothing else. Who is over a limit hears 450 4.7.1, or
+count. What a limit holds has counts and limits of its own, because it fills the disk until somebody releases it; it
+counts when the limit has judged it, also if something else refuses it then.
+
+A limit is asked about at MAIL, at each RCPT, when the content has come, and once more just before the message counts:
+other sessions of the same account may have sent while filters, maps and the disk took their time. What always holds:
+counts are of the whole node and are kept as `check.tally` says, with windows of an hour and a day; a limit may be
+passed by what other workers take within `tally.TELL_S`, and by nothing else. Who is over a limit hears 450 4.7.1, or
 the message is held, as the limit says; the office is told (`node.offices.sending`), which tells the postmaster once.
 
-The sender of a stranger may be forged, so only mail of known clients counts for a sender. How it fails: with 451 4.3.0
-if a map of limits cannot answer.
+The last judgement asks no map: it takes the limit that the map gave when the content had come. The sender of a stranger
+may be forged, so only mail of known clients counts for a sender. How it fails: with 451 4.3.0 if a map of limits cannot
+answer.
 """
 
 from __future__ import annotations
 
 import enum
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Final, NamedTuple
@@ -31,8 +36,8 @@ from postroad.mail.extension import without_extension
 from postroad.mail.judging import compose
 from postroad.mail.policy import ACCEPT, Action, Question, Rule, Rules, Verdict, defer
 from postroad.mail.reply import reply
-from postroad.maps.asked import Asked, Entry, Known, answered
-from postroad.maps.face import NO_ANSWER, Map, NotNow
+from postroad.maps.asked import AT_ONCE, Asked, Entry, Known, answered
+from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
 from postroad.maps.steps import KeyStep, sender_steps
 
 HOUR: Final = 0
@@ -40,6 +45,9 @@ DAY: Final = 1
 WINDOWS_S: Final = (3_600.0, 86_400.0)
 MESSAGES: Final = "m"
 RECIPIENTS: Final = "r"
+HELD: Final = "h"  # messages that a limit has held
+HELD_SIZE: Final = "z"  # their octets
+_FOUND_MAX: Final = 10_000  # limits by map that are remembered for the last judgement
 _SPANS: Final = ("an hour", "a day")
 _NAME_MAX: Final = 320  # characters of a name that is counted
 _UNSURE: Final = reply(451, "4.3.0", "Nobody can tell now how much you may send, try again later")
@@ -94,6 +102,14 @@ class SendingLimit(msgspec.Struct, frozen=True):
             "tries again. `hold`: it is taken, and waits until somebody releases it.",
         ),
     ] = Over.REFUSE
+    held_max: Annotated[
+        int,
+        Meta(ge=0, description="With `over = \"hold\"`: the most messages that this limit holds within a day. What is "
+             "over this is refused (450 4.7.1). 0: no limit."),
+    ] = 1000
+    held_size_max: Annotated[
+        int, Meta(ge=0, description="The same for the octets of these messages. 0: no limit.")
+    ] = 1_073_741_824
 
     def numbers(self) -> tuple[tuple[int, str, int], ...]:
         """Window, what is counted, and the limit."""
@@ -135,7 +151,14 @@ def subject_of(key: str) -> LimitSubject:
 
 
 def keys_of(subject: LimitSubject) -> tuple[str, ...]:
-    return subject.key(MESSAGES), subject.key(RECIPIENTS)
+    return tuple(map(subject.key, (MESSAGES, RECIPIENTS, HELD, HELD_SIZE)))
+
+
+class _Holds(NamedTuple):
+    """The finding that the limit of a subject holds a message."""
+
+    subject: LimitSubject
+    text: str
 
 
 class SendingLimits:
@@ -153,6 +176,7 @@ class SendingLimits:
         self._options = SendingOptions()
         self._maps: tuple[Map, ...] = ()
         self._kinds: frozenset[Whose] = frozenset()
+        self._found: OrderedDict[LimitSubject, SendingLimit | None] = OrderedDict()  # by map, the last answers
 
     def take(self, options: SendingOptions, maps: tuple[Map, ...]) -> None:
         """Settings."""
@@ -185,11 +209,22 @@ class SendingLimits:
         if Whose.CLIENT in kinds and peer.trusted and not peer.identity and peer.address:
             yield LimitSubject(Whose.CLIENT, client_of(peer.address))
 
-    def over(self, peer: Peer, sender: Address | None, recipients: int) -> Verdict:
-        """The verdict about one more message that would be taken now, by what is known at once: the rules have waited
-        for the maps just before."""
-        subjects = tuple(self._subjects(peer, sender))
-        return self._verdict(subjects, 1, recipients, True, Known()) if subjects else ACCEPT
+    def over(self, peer: Peer, sender: Address | None, recipients: int, size: int) -> Verdict:
+        """The verdict about one more message that would be taken now, with the limits by which the rules have judged
+        it before."""
+        limits = [(subject, self._limit_before(subject)) for subject in self._subjects(peer, sender)]
+        if any(isinstance(limit, NoAnswer) for _, limit in limits):
+            return Verdict(Action.DEFER, _UNSURE, "nobody can tell any more which limit holds for this message")
+        known = [(subject, limit) for subject, limit in limits if not isinstance(limit, NoAnswer)]
+        return self._counted(self._verdict(known, 1, recipients, size), size)
+
+    def _limit_before(self, subject: LimitSubject) -> SendingLimit | NoAnswer | None:
+        """The limit that was found for the last message of a subject."""
+        if subject in self._found:
+            return self._found[subject]
+        known = Known()
+        limit = self._limit(subject, known)
+        return NO_ANSWER if known.stopped else limit
 
     # ---- Rules
 
@@ -205,41 +240,90 @@ class SendingLimits:
         )
 
     def _mail(self, question: Question) -> Verdict | Awaitable[Verdict]:
-        return self._judge(question, 1, 0, at_end=False)
+        return self._judge(question, 1, 0)
 
     def _rcpt(self, question: Question) -> Verdict | Awaitable[Verdict]:
-        return self._judge(question, 0, question.recipients + 1, at_end=False)
+        return self._judge(question, 0, question.recipients + 1)
 
     def _message(self, question: Question) -> Verdict | Awaitable[Verdict]:
-        return self._judge(question, 1, question.recipients, at_end=True)
+        return self._judge(question, 1, question.recipients, question.size)
 
     def _judge(
-        self, question: Question, messages: int, recipients: int, *, at_end: bool
+        self, question: Question, messages: int, recipients: int, size: int | None = None
     ) -> Verdict | Awaitable[Verdict]:
+        """`size`: of the whole message, None before it is there."""
         subjects = tuple(self._subjects(question.peer, question.reverse_path))
         if not subjects:
             return ACCEPT
         if not self._maps:
-            return self._verdict(subjects, messages, recipients, at_end, Asked())
-        found = answered(partial(self._verdict, subjects, messages, recipients, at_end))
-        return _settled(found) if isinstance(found, Verdict | NotNow) else _settled_later(found)
+            limits = [(subject, self._limit(subject, AT_ONCE)) for subject in subjects]
+            return self._counted(self._verdict(limits, messages, recipients, size), size)
+        found = answered(partial(self._limits, subjects))
+        if isinstance(found, list | NotNow):
+            return self._judged(found, messages, recipients, size)
+        return self._judged_later(found, messages, recipients, size)
+
+    def _limits(
+        self, subjects: tuple[LimitSubject, ...], asked: Asked
+    ) -> list[tuple[LimitSubject, SendingLimit | None]]:
+        return [(subject, self._limit(subject, asked)) for subject in subjects]
+
+    def _judged(
+        self, found: list[tuple[LimitSubject, SendingLimit | None]] | NotNow, messages: int, recipients: int,
+        size: int | None,
+    ) -> Verdict:
+        if isinstance(found, NotNow):
+            return Verdict(Action.DEFER, _UNSURE, found.text)
+        for subject, limit in found:
+            self._found[subject] = limit
+            self._found.move_to_end(subject)
+        while len(self._found) > _FOUND_MAX:
+            self._found.popitem(last=False)
+        return self._counted(self._verdict(found, messages, recipients, size), size)
+
+    async def _judged_later(
+        self, pending: Awaitable[list[tuple[LimitSubject, SendingLimit | None]] | NotNow], messages: int,
+        recipients: int, size: int | None,
+    ) -> Verdict:
+        return self._judged(await pending, messages, recipients, size)
 
     def _verdict(
-        self, subjects: tuple[LimitSubject, ...], messages: int, recipients: int, at_end: bool, asked: Asked
-    ) -> Verdict:
-        limits = [(subject, self._limit(subject, asked)) for subject in subjects]
-        if asked.stopped:
-            return ACCEPT  # means nothing
-        held = ACCEPT
+        self, limits: list[tuple[LimitSubject, SendingLimit | None]], messages: int, recipients: int, size: int | None
+    ) -> Verdict | _Holds:
+        holds: _Holds | None = None
         for subject, limit in limits:
-            if limit is None or (limit.over is Over.HOLD and not at_end):
+            if limit is None:
+                continue
+            over = limit.over
+            if over is Over.HOLD and self._is_full(subject, limit, size or 0):
+                over = Over.REFUSE
+            if over is Over.HOLD and (size is None or holds is not None):
                 continue
             text = self._over(subject, limit, messages, recipients)
-            if text and limit.over is Over.REFUSE:
+            if text and over is not limit.over:
+                text += "; no more of its messages are held"
+                self._told(subject.key(HELD), text)
+            if text and over is Over.REFUSE:
                 return defer(450, "4.7.1", f"{text[0].upper()}{text[1:]}, try again later", text)
-            if text and held is ACCEPT:
-                held = Verdict(Action.HOLD, reason=text)
-        return held
+            if text:
+                holds = _Holds(subject, text)
+        return ACCEPT if holds is None else holds
+
+    def _counted(self, found: Verdict | _Holds, size: int | None) -> Verdict:
+        """The verdict; a message that it holds counts from now on."""
+        if isinstance(found, Verdict):
+            return found
+        now_us = self._now_us()
+        self._tally.count(DAY, found.subject.key(HELD), now_us)
+        self._tally.count(DAY, found.subject.key(HELD_SIZE), now_us, size or 0)
+        return Verdict(Action.HOLD, reason=found.text)
+
+    def _is_full(self, subject: LimitSubject, limit: SendingLimit, size: int) -> bool:
+        """Whether so many messages of a subject are held that one more must not be."""
+        total, now_us = self._tally.windows[DAY].total, self._now_us()
+        if limit.held_max and total(subject.key(HELD), now_us) + 1 > limit.held_max:
+            return True
+        return limit.held_size_max > 0 and total(subject.key(HELD_SIZE), now_us) + size > limit.held_size_max
 
     def _over(self, subject: LimitSubject, limit: SendingLimit, messages: int, recipients: int) -> str:
         """Which limit so much more would pass, for people; "" for none."""
@@ -286,14 +370,6 @@ def _behind(rule: Rule | None, limit: Rule) -> Rule | None:
     return compose((rule, limit) if rule is not None else (limit,))
 
 
-def _settled(found: Verdict | NotNow) -> Verdict:
-    return Verdict(Action.DEFER, _UNSURE, found.text) if isinstance(found, NotNow) else found
-
-
-async def _settled_later(found: Awaitable[Verdict | NotNow]) -> Verdict:
-    return _settled(await found)
-
-
 def _is_meant(name: str, subject: LimitSubject) -> bool:
     match subject.whose:
         case Whose.ACCOUNT:
@@ -337,4 +413,6 @@ def limit_of(value: str, whose: Whose) -> SendingLimit | str:
         return str(error)
 
 
-_NUMBERS: Final = ("messages_per_hour", "recipients_per_hour", "messages_per_day", "recipients_per_day")
+_NUMBERS: Final = (
+    "messages_per_hour", "recipients_per_hour", "messages_per_day", "recipients_per_day", "held_max", "held_size_max"
+)  # fmt: skip

@@ -77,12 +77,13 @@ def _print(found: list[SentCount], as_json: bool) -> None:
     rows = [
         (
             row.whose, row.name, str(row.messages_per_hour), str(row.recipients_per_hour), str(row.messages_per_day),
-            str(row.recipients_per_day), moment(row.noticed_us) if row.noticed_us else "-",
+            str(row.recipients_per_day), str(row.held_per_day), moment(row.noticed_us) if row.noticed_us else "-",
         )
         for row in found
     ]  # fmt: skip
     print_table(
-        ("WHOSE", "NAME", "MESSAGES/HOUR", "RECIPIENTS/HOUR", "MESSAGES/DAY", "RECIPIENTS/DAY", "LIMIT REACHED"), rows
+        ("WHOSE", "NAME", "MESSAGES/HOUR", "RECIPIENTS/HOUR", "MESSAGES/DAY", "RECIPIENTS/DAY", "HELD/DAY",
+         "LIMIT REACHED"), rows,
     )
 
 
@@ -96,5 +97,7 @@ def _shown(row: SentCount) -> dict[str, object]:
         "recipients_per_hour": row.recipients_per_hour,
         "messages_per_day": row.messages_per_day,
         "recipients_per_day": row.recipients_per_day,
+        "held_per_day": row.held_per_day,
+        "held_size_per_day": row.held_size_per_day,
         "limit_reached": iso(row.noticed_us) if row.noticed_us else None,
     }

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 
 from postroad.check.sending import Over, SendingLimit, SendingOptions, Whose
 from postroad.config.field import UNSET, Section, of, tables
-from postroad.config.values import MapNames, one_or_more
+from postroad.config.values import MapNames, Octets, one_or_more
 
 
 class SendingLimitSection(Section):
@@ -22,6 +22,8 @@ class SendingLimitSection(Section):
     messages_per_day: int = of(SendingLimit.messages_per_day, unit="messages")
     recipients_per_day: int = of(SendingLimit.recipients_per_day, unit="recipients")
     over: Over = of(SendingLimit.over, word=True)
+    held_max: int = of(SendingLimit.held_max, unit="messages")
+    held_size_max: Octets = of(SendingLimit.held_size_max)
 
 
 class SendingSection(Section):

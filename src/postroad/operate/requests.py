@@ -154,7 +154,8 @@ class ControlReply(msgspec.Struct, frozen=True):
 
 class SentCount(msgspec.Struct, frozen=True):
     """What somebody has sent. `whose`: account, sender or client. `noticed_us`: when the postmaster was told that a
-    limit is reached, 0 if not lately."""
+    limit is reached, 0 if not lately. `held_per_day`, `held_size_per_day`: messages that a limit has held, and their
+    octets."""
 
     whose: str
     name: str
@@ -163,6 +164,8 @@ class SentCount(msgspec.Struct, frozen=True):
     messages_per_day: int = 0
     recipients_per_day: int = 0
     noticed_us: int = 0
+    held_per_day: int = 0
+    held_size_per_day: int = 0
 
 
 class Greeting(msgspec.Struct, frozen=True):

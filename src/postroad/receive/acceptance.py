@@ -110,7 +110,8 @@ def _store(setup: ListenerSetup, draft: Draft, on_reply: OnReply, content: Conte
         return
     if doors.limiting.over is not None and not draft.held:
         # Others may have sent since the rules were asked: filters, maps and the disk take their time.
-        over = doors.limiting.over(draft.peer, draft.said_sender, len(draft.recipients) - len(draft.discarded))
+        count = len(draft.recipients) - len(draft.discarded)
+        over = doors.limiting.over(draft.peer, draft.said_sender, count, envelope.size)
         if over.reply is not None:
             _not_taken(setup, draft, on_reply, over.reply, over.reason)
             return

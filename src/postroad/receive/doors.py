@@ -167,10 +167,9 @@ class Limiting:
     `offended(address)`: a session of a client was ended for what it did (`check.client`). `has_room(transport)`:
     whether a session on it leaves enough file descriptors for the rest of the node. `budget`: the memory that content
     may take while it arrives. `sent(peer, sender, recipients, messages)`: counts what the node has taken
-    (`check.sending`), negative what came to nothing; None if nothing limits that. `over(peer, sender, recipients)`: the
-    verdict about one more message, just before it is counted; None likewise. `turns`: sessions that have more to say
-    than is handled at once. `turned`: refusals of which one client can bring about any
-    number.
+    (`check.sending`), negative what came to nothing; None if nothing limits that. `over(peer, sender, recipients,
+    size)`: the verdict about one more message, just before it is counted; None likewise. `turns`: sessions that have
+    more to say than is handled at once. `turned`: refusals of which one client can bring about any number.
     """
 
     admit: Callable[[str, bool, bool], Verdict]
@@ -181,7 +180,7 @@ class Limiting:
     turns: Turns = field(default_factory=Turns)
     turned: RefusalNotes = field(default_factory=partial(RefusalNotes, SEVERAL))
     sent: Callable[[Peer, Address | None, int, int], None] | None = None
-    over: Callable[[Peer, Address | None, int], Verdict] | None = None
+    over: Callable[[Peer, Address | None, int, int], Verdict] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

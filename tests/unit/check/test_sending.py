@@ -181,19 +181,53 @@ async def test_messages_that_were_asked_about_together_are_judged_again_when_the
     assert world.rules.message is not None
     questions = [Question(ADA, False, FROM, recipients=1) for _ in range(2)]
     assert [world.rules.message(question) for question in questions] == [ACCEPT, ACCEPT]
-    assert world.limits.over(ADA, FROM, 1) is ACCEPT
+    assert world.limits.over(ADA, FROM, 1, 100) is ACCEPT
     world.limits.count(ADA, FROM, 1)
-    last = world.limits.over(ADA, FROM, 1)
+    last = world.limits.over(ADA, FROM, 1, 100)
     assert last.action is (Action.DEFER if over is Over.REFUSE else Action.HOLD)
-    assert world.limits.over(STRANGER, FROM, 1) is ACCEPT
+    assert world.limits.over(STRANGER, FROM, 1, 100) is ACCEPT
 
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_limit_by_map_is_known_when_the_message_is_taken(waits: bool) -> None:
-    world = World(source=Source({"ada@x.test": "messages_per_hour=1"}, waits))
+    """Also if the map must be waited for, and even if it is away by then."""
+    source = Source({"ada@x.test": "messages_per_hour=1", "bob": "messages_per_hour=9"}, waits)
+    world = World(source=source)
     assert await world.ask() == "ok"
-    known = not waits  # else the answer may be forgotten by then; the rules have judged with it
-    assert (world.limits.over(ADA, FROM, 1) is not ACCEPT) is known
+    source.table = None
+    assert world.limits.over(ADA, FROM, 1, 100).action is Action.DEFER
+    assert world.limits.over(ADA, FROM, 1, 100).reply is not None
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_limit_that_is_not_remembered_any_more_defers(waits: bool) -> None:
+    world = World(source=Source({"ada@x.test": "messages_per_hour=1"} if waits else None, waits))
+    verdict = world.limits.over(ADA, FROM, 1, 100)
+    assert verdict.reply is not None and (verdict.action, verdict.reply.code) == (Action.DEFER, 451)
+
+
+async def test_held_mail_has_a_bound() -> None:
+    world = World(account(messages_per_hour=1, over=Over.HOLD, held_max=2))
+    assert [await world.ask() for _ in range(5)] == ["ok", "hold", "hold", "450 4.7.1", "450 4.7.1"]
+    assert [await world.ask(Peer(identity="bob")) for _ in range(2)] == ["ok", "hold"]  # each has his own
+    assert any(text.endswith("; no more of its messages are held") for _, text in world.told)
+    world.now_us += 48 * HOUR_US
+    assert [await world.ask() for _ in range(2)] == ["ok", "hold"]
+
+
+async def test_held_octets_have_a_bound() -> None:
+    world = World(account(messages_per_hour=1, over=Over.HOLD, held_size_max=1000))
+    assert await world.ask() == "ok"
+    assert [world.limits.over(ADA, FROM, 1, size).action for size in (600, 600, 400, 1)] == [
+        Action.HOLD, Action.DEFER, Action.HOLD, Action.DEFER,
+    ]  # fmt: skip
+
+
+async def test_what_is_under_the_limit_is_never_refused_for_held_mail() -> None:
+    world = World(account(messages_per_hour=1, over=Over.HOLD, held_max=1))
+    assert [await world.ask() for _ in range(3)] == ["ok", "hold", "450 4.7.1"]
+    world.now_us += 3 * HOUR_US
+    assert [await world.ask() for _ in range(2)] == ["ok", "450 4.7.1"]
 
 
 async def test_the_limits_come_after_the_other_rules() -> None:

@@ -428,6 +428,13 @@ WRONG: list[tuple[str, str, str, str, str]] = [
     ),
     ("BATV without keys", DOMAIN + 'batv = "sign"', "domain[1].batv", "BATV needs keys", "keys_file"),
     ("BATV for no domain", DOMAIN + '[batv]\nkeys_file = "k"', "batv.keys_file", "No [[domain]] uses", 'batv = "sign"'),
+    (
+        "a bound of held mail without held mail",
+        '[[sending.limit]]\nwhose = "account"\nmessages_per_hour = 1\nheld_max = 5',
+        "sending.limit[1].held_max",
+        "no effect without",
+        'Add over = "hold"',
+    ),
     ("a limit of nothing", '[[sending.limit]]\nwhose = "account"', "sending.limit[1].whose", "limits nothing", "Add"),
     (
         "two limits for all",

@@ -134,10 +134,13 @@ async def test_an_operator_sees_the_counts_and_resets_them(tmp_path: Path) -> No
     node = Node(tmp_path)
     node.count(0, 2)
     node.workers[1].count(1, "rsx@y.test", node.now_us, 7)
+    node.workers[1].count(1, "haada@x.test", node.now_us, 3)
+    node.workers[1].count(1, "zaada@x.test", node.now_us, 900)
     node.settle()
     node.office.reached(0, KEY, "reached")
     rows = [
-        SentCount("account", "ada@x.test", messages_per_hour=2, messages_per_day=2, noticed_us=node.now_us),
+        SentCount("account", "ada@x.test", messages_per_hour=2, messages_per_day=2, noticed_us=node.now_us,
+                  held_per_day=3, held_size_per_day=900),
         SentCount("sender", "x@y.test", recipients_per_day=7),
     ]
     assert node.office.asked(LimitsAsked()) == rows

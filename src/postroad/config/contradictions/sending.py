@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic_core import PydanticCustomError
 
-from postroad.check.sending import Whose
+from postroad.check.sending import Over, Whose
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.settings import Settings
@@ -15,7 +15,8 @@ from postroad.config.values import sender_pattern
 
 
 def find(settings: Settings) -> Iterator[Finding]:
-    """Tables without a limit, names that are none of their kind, and names that two tables have."""
+    """Tables without a limit, numbers without effect, names that are none of their kind, and names that two tables
+    have."""
     seen: dict[tuple[Whose, str], int] = {}
     for index, each in enumerate(settings.sending.limit):
         here: Path = ("sending", "limit", index)
@@ -23,6 +24,10 @@ def find(settings: Settings) -> Iterator[Finding]:
         if not (hour or day or each.who):
             text = "This table limits nothing"
             yield Finding(((*here, "whose"), here), text, "Add messages_per_hour, or another of the four limits")
+        for key in ("held_max", "held_size_max"):
+            if key in each.model_fields_set and each.over is not Over.HOLD:
+                text = 'This has no effect without over = "hold"'
+                yield Finding(((*here, key),), text, f'Add over = "hold", or remove {key}')
         for place, name in enumerate(each.who or ("",)):
             path: Path = (*here, "who", place) if each.who else (*here, "whose")
             wrong = _wrong(each.whose, name) if name else None

@@ -19,7 +19,19 @@ from typing import Final
 
 import msgspec
 
-from postroad.check.sending import WINDOWS_S, LimitSubject, Whose, keys_of, subject_of
+from postroad.check.sending import (
+    DAY,
+    HELD,
+    HELD_SIZE,
+    HOUR,
+    MESSAGES,
+    RECIPIENTS,
+    WINDOWS_S,
+    LimitSubject,
+    Whose,
+    keys_of,
+    subject_of,
+)
 from postroad.check.tally import TallyFrame, TallyOffice
 from postroad.mail.account import canonical_account
 from postroad.node.frames import NoticeWanted, SendingForgotten, SendingTold, ToWorker
@@ -29,7 +41,10 @@ FILE: Final = "sending"
 KEEP_S: Final = 10.0
 NOTICES_MAX: Final = 10_000  # subjects of which is remembered that the postmaster knows
 ROWS_MAX: Final = 10_000  # that a list has
-_COUNTED: Final = "mr"
+_PLACES: Final = {
+    (MESSAGES, HOUR): 0, (RECIPIENTS, HOUR): 1, (MESSAGES, DAY): 2, (RECIPIENTS, DAY): 3, (HELD, DAY): 4,
+    (HELD_SIZE, DAY): 5,
+}  # fmt: skip
 
 
 class _Kept(msgspec.Struct):
@@ -104,18 +119,18 @@ class SendingOffice:
         return rows[:ROWS_MAX]
 
     def _rows(self, names: tuple[str, ...]) -> list[SentCount]:
-        found: dict[LimitSubject, list[int]] = {}
+        found: dict[LimitSubject, list[int]] = {}  # numbers in the order of `_PLACES`
         wanted = {canonical_account(name) for name in names} | {name.lower() for name in names}
         for place, length_s in enumerate(WINDOWS_S):
             for key, count in self._office.sums(place, int(length_s * 1e6), self._now_us()).items():
                 subject = subject_of(key)
                 if not wanted or subject.name in wanted:
-                    numbers = found.setdefault(subject, [0, 0, 0, 0])
-                    numbers[2 * place + _COUNTED.index(key[0])] = round(count)
+                    numbers = found.setdefault(subject, [0] * len(_PLACES))
+                    numbers[_PLACES[key[0], place]] = round(count)
         rows = [
-            SentCount(subject.whose.value, subject.name, a, b, c, d, self._noticed_us(subject))
-            for subject, (a, b, c, d) in found.items()
-            if a or b or c or d
+            SentCount(subject.whose.value, subject.name, a, b, c, d, self._noticed_us(subject), held, held_size)
+            for subject, (a, b, c, d, held, held_size) in found.items()
+            if a or b or c or d or held
         ]
         return sorted(rows, key=lambda row: (row.whose, -row.recipients_per_day, row.name))
 
