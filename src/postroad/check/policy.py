@@ -136,7 +136,7 @@ class Directory(msgspec.Struct, frozen=True):
     moved: Moved | None = None
     try_new: bool = True
     verify: relay.Verify | None = None
-    leads_on: relay.Exists = lambda address: False
+    leads_on: relay.LeadsOn = lambda address: False
 
 
 def rules(role: Role, options: PolicyOptions, known: Directory, *, lmtp: bool) -> Rules:

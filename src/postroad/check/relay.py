@@ -20,9 +20,13 @@ from postroad.maps.face import NotNow
 Nowhere = Callable[[Address], Attempt | None]
 """Why no mail can ever come to a mailbox, here or elsewhere, as far as that can be told at once; None if it can."""
 
-Exists = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
+Found = bool | NotNow | Attempt
+Exists = Callable[[Address], Found | Awaitable[Found]]
 """Whether a mailbox of a local domain exists (also as an alias), or one of a relay domain, as far as we were told.
-An awaitable if it must be looked up outside; NotNow if nobody can tell now."""
+An awaitable if it must be looked up outside; NotNow if nobody can tell now; an Attempt if there is an alias that leads
+to nobody, with the reason."""
+
+LeadsOn = Callable[[Address], bool | NotNow | Awaitable[bool | NotNow]]
 
 
 Verify = Callable[[Question], Verdict | Awaitable[Verdict]]
@@ -41,7 +45,7 @@ def relay_control(
     is_own: Callable[[Address], bool] = lambda address: False,
     untrusted_routing: bool = False,
     verify: Verify | None = None,
-    leads_on: Exists = lambda address: False,
+    leads_on: LeadsOn = lambda address: False,
 ) -> Rule:
     """The rule of SMTP listeners for each recipient. `nowhere`: the client is told at once what can never be delivered,
     or never go out. `is_own`: the mailboxes to which answers to our own mail go. `untrusted_routing`: whether strangers
@@ -134,19 +138,21 @@ def _existing(recipient: Address, known: Exists, nowhere: Nowhere) -> Verdict | 
     answer = known(recipient)
     if answer is True:
         return _reachable(recipient, nowhere)
-    if answer is False or isinstance(answer, NotNow):
+    if answer is False or isinstance(answer, NotNow | Attempt):
         return _found(recipient, answer, nowhere)
     assert not isinstance(answer, bool)
     return _awaited(recipient, answer, nowhere)
 
 
-async def _awaited(recipient: Address, answer: Awaitable[bool | NotNow], nowhere: Nowhere) -> Verdict:
+async def _awaited(recipient: Address, answer: Awaitable[Found], nowhere: Nowhere) -> Verdict:
     return _found(recipient, await answer, nowhere)
 
 
-def _found(recipient: Address, answer: bool | NotNow, nowhere: Nowhere) -> Verdict:
+def _found(recipient: Address, answer: Found, nowhere: Nowhere) -> Verdict:
     if isinstance(answer, NotNow):
         return cannot_look_up(recipient, answer)
+    if isinstance(answer, Attempt):
+        return _unreachable(recipient, answer)
     return _reachable(recipient, nowhere) if answer else _unknown(recipient)
 
 
@@ -157,7 +163,7 @@ def cannot_look_up(address: Address, answer: NotNow) -> Verdict:
 
 
 def _unless_led_on(
-    recipient: Address, found: Verdict | Awaitable[Verdict], leads_on: Exists
+    recipient: Address, found: Verdict | Awaitable[Verdict], leads_on: LeadsOn
 ) -> Verdict | Awaitable[Verdict]:
     if not isinstance(found, Verdict):
         return _led_on_later(recipient, found, leads_on)
@@ -167,7 +173,7 @@ def _unless_led_on(
     return _led_on(recipient, answer) if isinstance(answer, bool | NotNow) else _led_on_awaited(recipient, answer)
 
 
-async def _led_on_later(recipient: Address, pending: Awaitable[Verdict], leads_on: Exists) -> Verdict:
+async def _led_on_later(recipient: Address, pending: Awaitable[Verdict], leads_on: LeadsOn) -> Verdict:
     verdict = _unless_led_on(recipient, await pending, leads_on)
     return verdict if isinstance(verdict, Verdict) else await verdict
 

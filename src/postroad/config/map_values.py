@@ -1,4 +1,5 @@
-"""Doubts about the values of maps: what aliases and transport maps cannot use, so that mail waits for it.
+"""Doubts about the values of maps: what aliases and transport maps cannot use, so that mail waits for it, and aliases
+that lead in a circle, so that their mail is refused.
 
 Only values that can be listed are judged: those of `inline`, `text`, `aliases` and `static` maps, and no more than
 `ENTRIES_MAX` of each map. What other maps hold shows when mail comes.
@@ -6,7 +7,7 @@ Only values that can be listed are judged: those of `inline`, `text`, `aliases` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -40,6 +41,23 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield from _judged(index, each, partial(_alias_fault, reader, sources[each.name]))
         if each.name in settings.routing.transport_maps:
             yield from _judged(index, each, partial(_transport_fault, hops))
+    yield from _circles(settings, reader, sources)
+
+
+def _circles(
+    settings: Settings, reader: alias_file.Targets, sources: Mapping[str, TargetSource]
+) -> Iterator[Finding]:
+    """Aliases of maps that lead only to each other."""
+    table: dict[str, tuple[alias_file.AliasTarget | alias_file.OutletTarget, ...]] = {}
+    maps = {each.name: each for each in map_options(settings) if each.kind in _LISTED}
+    for name in settings.alias_maps:
+        for key, value in islice(_entries(maps[name]), ENTRIES_MAX) if name in maps else ():
+            targets = alias_file.targets_of(value, reader, sources[name])
+            if not isinstance(targets, str):
+                table.setdefault(key, targets)
+    for key in islice(alias_file.circles(table), FOUND_MAX):
+        text = f"The alias {key} of a map leads in a circle and never to a mailbox. Its mail is refused (550 5.4.6)"
+        yield Finding((("alias_maps",),), text, "Let one of the aliases in the circle lead to a mailbox")
 
 
 def _judged(index: int, map: MapOptions, fault: Callable[[str], str]) -> Iterator[Finding]:

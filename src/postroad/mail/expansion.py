@@ -15,6 +15,17 @@ Passed = Callable[[Address], bool]
 """Whether the message has been led through this alias before."""
 
 
+class InLoop(str):
+    """Why aliases lead to nobody: they go in a circle, or too many follow one another."""
+
+    __slots__ = ()
+
+
+def excess_status(excess: str) -> str:
+    """The enhanced status code of what aliases have too much of (RFC 3463 §3.3, §3.5)."""
+    return "5.4.6" if isinstance(excess, InLoop) else "5.2.4"
+
+
 class Expansion(msgspec.Struct, frozen=True):
     """The recipients that there are now, and what happened to the others.
 

@@ -6,9 +6,9 @@ who have had it are left out, and the history says why. Over LMTP no mailbox cou
 because the client there is an MTA of our own, which delivers what it has. An alias that leads outside is stopped there,
 too.
 
-How it fails: if aliases lead to more recipients than they may, the reply is 554 5.2.4; if aliases cannot be looked up
-now, it is 451 4.3.0. Not here: the marks of mailboxes, which delivery writes (`deliver.letter`, `deliver.program`), and
-loops that no mark shows (`check.message`).
+How it fails: if aliases lead to more recipients than they may, the reply is 554 5.2.4 (5.4.6 if too many follow one
+another); if aliases cannot be looked up now, it is 451 4.3.0. Not here: the marks of mailboxes, which delivery writes
+(`deliver.letter`, `deliver.program`), and loops that no mark shows (`check.message`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Removed
-from postroad.mail.expansion import Expansion
+from postroad.mail.expansion import Expansion, excess_status
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Action, Verdict, reject
 from postroad.receive import draft as drafts
@@ -110,7 +110,7 @@ def refusal(expansion: Expansion) -> Verdict | None:
     if expansion.not_now:
         return Verdict(Action.DEFER, replies.UNSURE, expansion.not_now)
     if expansion.excess:
-        return reject(554, "5.2.4", expansion.excess, "an alias leads to too many recipients")
+        return reject(554, excess_status(expansion.excess), expansion.excess, "an alias leads to too many recipients")
     if expansion.stopped and not expansion.recipients:
         return reject(554, "5.4.6", f"Mail loop: {_names(expansion)} had this message before", "mail loop")
     return None

@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address, canonical_domain
+from postroad.mail.expansion import InLoop
 from postroad.mail.route import Destination
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import outlets
@@ -92,7 +93,7 @@ class AliasLimits(msgspec.Struct, frozen=True):
     def fault(self, depth: int, width: int, name: str) -> str:
         """What an alias that is so deep and so wide has too much of; "" for nothing."""
         if depth > self.alias_depth_max:
-            return f"<{name}>: more than {self.alias_depth_max} aliases follow one another"
+            return InLoop(f"<{name}>: more than {self.alias_depth_max} aliases follow one another")
         if width > self.alias_recipients_max:
             return f"<{name}>: the alias leads to more than {self.alias_recipients_max} mailboxes"
         return ""

@@ -33,7 +33,7 @@ from postroad.mail import wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Notify, Recipient, asked_by_both
 from postroad.mail.event import Expanded
-from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.expansion import Expansion, InLoop, Passed
 from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked, Entry
@@ -77,7 +77,7 @@ class _Walk:
     """The way through aliases for one message: those that it is led through, and those where it stops, because it has
     been there before. `steps`: those of the recipient who is being expanded."""
 
-    __slots__ = ("_passed", "asked", "excess", "most", "owners", "steps", "stopped", "through")
+    __slots__ = ("_passed", "asked", "circle", "excess", "most", "owners", "steps", "stopped", "through")
 
     def __init__(self, passed: Passed | None = None, asked: Asked = AT_ONCE, most: int = 0) -> None:
         self._passed = passed
@@ -88,6 +88,7 @@ class _Walk:
         self.through: dict[Address, None] = {}
         self.stopped: dict[Address, None] = {}
         self.excess = ""
+        self.circle = False  # whether an alias was reached a second time
 
     def has_passed(self, alias: Address) -> bool:
         """Note the step to an alias; whether the message has been there before."""
@@ -232,6 +233,13 @@ class Aliases:
         self._resolve(address, exists, walk)
         return walk.excess
 
+    def entangled(self, address: Address, asked: Asked) -> str:
+        """Why an alias that exists leads to nobody, if it goes in a circle or too deep; "" otherwise."""
+        walk = _Walk(None, asked)
+        if self._ends(address, partial(self._is_box, asked=asked), walk):
+            return ""
+        return walk.excess or (InLoop(f"<{address}>: its aliases lead in a circle") if walk.circle else "")
+
     def expand(
         self, id: int, now_us: int, recipients: tuple[Recipient, ...], exists: Exists, passed: Passed | None = None,
         asked: Asked = AT_ONCE, most: int = 0,
@@ -345,6 +353,8 @@ class Aliases:
                     if not walk.has_passed(reached):
                         owned = None if one else self._owner(reached, owner, walk.asked)
                         todo.append((reached, following, depth + 1, owned))
+                else:
+                    walk.circle = True
             walk.excess = walk.excess or self._limits.fault(depth, max(len(ends), len(seen)), str(address))
             if walk.excess:
                 return []

@@ -457,6 +457,16 @@ def test_values_of_maps_that_mean_nothing(tmp_path: Path) -> None:
     assert "info@example.org" in said[2] and "programs are not allowed here" in said[2]
 
 
+def test_aliases_of_maps_that_lead_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("a@example.org b@example.org\nc@example.org a@example.org, ada\n@x.test @y.test\n")
+    (tmp_path / "two").write_text("b@example.org a@example.org\n@y.test @x.test\nd@example.org d@example.org\n")
+    maps = "".join(f'[[map]]\nname = "{name}"\nkind = "text"\nfile = "{name}"\n' for name in ("one", "two"))
+    said = told(tmp_path, f'alias_maps = ["one", "two"]\n{RIGHT}{maps}')
+    assert [line.partition(" of a map leads in a circle")[0] for line in said] == [
+        f"alias_maps: The alias {key}" for key in ("a@example.org", "@x.test", "b@example.org", "@y.test")
+    ]
+
+
 def test_of_many_wrong_values_some_are_told(tmp_path: Path) -> None:
     entries = ", ".join(f'"{number}.example dovecot:"' for number in range(30))
     text = f'{RIGHT}[routing]\ntransport_maps = ["t"]\n[[map]]\nname = "t"\nkind = "inline"\nentries = [{entries}]\n'

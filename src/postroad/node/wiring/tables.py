@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from postroad.accounts.sender_maps import Owns, SenderMaps
+from postroad.check import relay
 from postroad.check.known_domains import once_known
 from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.check.relay import cannot_look_up, names_a_way
@@ -26,7 +27,7 @@ from postroad.mail.address import Address, canonical_domain
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Expanded
-from postroad.mail.expansion import Expansion, Passed
+from postroad.mail.expansion import Expansion, Passed, excess_status
 from postroad.mail.job import WayOut
 from postroad.mail.judging import compose
 from postroad.mail.owned import Owned
@@ -212,11 +213,28 @@ class Tables:
             return found
         return None if self._known(address, asked) is None else True
 
-    def _exists(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow]:
+    def _exists(self, address: Address) -> relay.Found | Awaitable[relay.Found]:
         found = self.known(address)
-        if found is None or isinstance(found, bool):
-            return bool(found)
-        return found if isinstance(found, NotNow) else _existing(found)
+        if found is False:
+            return self._answered(partial(self._entangled, address))
+        if found is None or found is True or isinstance(found, NotNow):
+            return bool(found) if not isinstance(found, NotNow) else found
+        return self._existing(address, found)
+
+    async def _existing(self, address: Address, pending: Awaitable[bool | NotNow | None]) -> relay.Found:
+        found = await pending
+        if found is not False:
+            return found if isinstance(found, NotNow) else bool(found)
+        answer = self._answered(partial(self._entangled, address))
+        return answer if isinstance(answer, bool | Attempt | NotNow) else await answer
+
+    def _entangled(self, address: Address, asked: Asked) -> bool | Attempt:
+        """Of a mailbox that does not exist: False, or why the alias of its name leads to nobody."""
+        mailbox = self.routing.home(address)
+        if self.rewriter is not None and self._renames:
+            mailbox = self.rewriter.recipient(mailbox, asked)
+        why = self._aliases.entangled(mailbox, asked)
+        return _has_too_much(mailbox, why) if why else False
 
     def verified(self, address: Address) -> bool | Awaitable[bool | None] | None:
         """The same for VRFY: None also if nobody can tell now, or only the next hop."""
@@ -448,7 +466,7 @@ class Tables:
     def _judge(self, mailbox: Address) -> Attempt | None:
         excess = self._aliases.excess(mailbox, self._has_box)
         if excess:
-            return Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.2.4", excess)
+            return _has_too_much(mailbox, excess)
         ends = self._aliases.ends(mailbox, self._has_box) or [mailbox]
         stopped: Attempt | None = None
         for end in ends:
@@ -484,9 +502,9 @@ class Tables:
         return found
 
 
-async def _existing(found: Awaitable[bool | NotNow | None]) -> bool | NotNow:
-    answer = await found
-    return answer if isinstance(answer, NotNow) else bool(answer)
+def _has_too_much(alias: Address, excess: str) -> Attempt:
+    text = excess.removeprefix(f"<{alias}>: ")
+    return Attempt(Outcome.FAILED, Reach.RECIPIENT, excess_status(excess), text)
 
 
 async def _verified(found: Awaitable[bool | NotNow | None]) -> bool | None:

@@ -139,7 +139,31 @@ path = "x/{local_part}"
 
 def test_aliases_that_turn_out_too_deep_are_refused_at_rcpt(tmp_path: Path) -> None:
     deep = "".join(f"a{number}@box.test: a{number + 1}\n" for number in range(4))
-    assert rcpt(settings(tmp_path, aliases=deep), "a0", "box.test").startswith("550 5.2.4")
+    assert rcpt(settings(tmp_path, aliases=deep), "a0", "box.test").startswith("550 5.4.6")
+
+
+def test_aliases_of_maps_that_lead_in_a_circle_or_too_deep_are_refused_for_that(tmp_path: Path) -> None:
+    """Nobody hears that there is no such user, and it does not count as a guess."""
+    entries = {
+        "a@few.test": "b@few.test", "b@few.test": "a@few.test", "@one.test": "@two.test", "@two.test": "@one.test",
+        "c@few.test": "d", "d@few.test": "e", "e@few.test": "f", "f@few.test": "j", "j@few.test": "eve",
+        "g@few.test": "a, eve",
+        "h@few.test": "h", "i@few.test": "gone",
+    }  # fmt: skip
+    more = '[[domain]]\nname = "few.test"\nrecipients = ["eve"]\npath = "/m/{local_part}"\n' + "".join(
+        f'[[domain]]\nname = "{name}.test"\ndeliver = "aliases"\n' for name in ("one", "two")
+    )
+    written = ", ".join(f'"{key} {value}"' for key, value in entries.items())
+    more += f'[[map]]\nname = "virtual"\nkind = "inline"\nentries = [{written}]\n'
+    top = 'alias_maps = ["virtual"]\npostmaster = "eve@few.test"\n'
+    made = settings(tmp_path, more=more, top=top)
+    circle = "its aliases lead in a circle"
+    for name, domain, said in (
+        ("a", "few.test", f"550 5.4.6 <a@few.test>: {circle}"), ("x", "one.test", f"550 5.4.6 <x@one.test>: {circle}"),
+        ("c", "few.test", "550 5.4.6 <c@few.test>: more than 3 aliases follow one another"), ("g", "few.test", "ok"),
+        ("h", "few.test", "550 5.1.1"), ("i", "few.test", "550 5.1.1"), ("z", "few.test", "550 5.1.1"),
+    ):  # fmt: skip
+        assert rcpt(made, name, domain).startswith(said), name
 
 
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
