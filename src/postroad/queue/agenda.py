@@ -33,9 +33,10 @@ Key = tuple[int, str]  # shard, destination
 
 
 class Agenda:
-    """`load(shard, destination_key)`: begin to load what is due; False if that must wait (it is scheduled again
-    then). `room()`: whether there is room for more work. `rate()`: destinations in a second. `on_nothing_due()`:
-    nothing more is due now. `on_let_go()`: destinations were let go of that have something due."""
+    """Calls back when something is to be done. `load(shard, destination_key)` begins to load what is due, or returns
+    False if that must wait (then the destination is scheduled again). `room()` says whether there is room for more
+    work, `rate()` how many destinations may be loaded in a second. `on_nothing_due()` is called when nothing more is
+    due now, `on_let_go()` when the agenda has dropped destinations that have something due."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Agenda:
         return len(self._due) + len(self._overflow)
 
     def schedule(self, shard: int, destination_key: str, due_us: int) -> None:
-        """A row of this destination is due then. Only the first is kept in mind."""
+        """Notes that a row of this destination is due at `due_us`. Of several times it keeps the earliest one."""
         known_us = self._due.get((shard, destination_key))
         if known_us is None or due_us < known_us:
             self._due[shard, destination_key] = due_us
@@ -80,7 +81,8 @@ class Agenda:
                 self._arm()
 
     def add_overflow(self, shard: int, destination_key: str) -> None:
-        """Rows of this destination are due now that were never tried, or it is being worked on and more are due."""
+        """Notes a destination whose rows are due now: they were never tried, or the destination is at work and more is
+        due."""
         if len(self._overflow) >= _SPILLED_MAX:
             self._let_go = True
         elif (shard, destination_key) not in self._overflow:
@@ -89,13 +91,13 @@ class Agenda:
                 self._arm_in(0.0)
 
     def hasten(self, chosen: Callable[[int], bool], due_us: int) -> None:
-        """Those whose times are `chosen` are looked at then."""
+        """Sets the time of all destinations whose time is `chosen` to `due_us`, if that is earlier."""
         for (shard, destination_key), known_us in list(self._due.items()):
             if chosen(known_us):
                 self.schedule(shard, destination_key, due_us)
 
     def after(self, shard: int, time_us: int) -> list[str]:
-        """Destinations whose time is after this."""
+        """Returns the destinations whose time is later than `time_us`."""
         return [
             destination_key
             for (number, destination_key), due_us in self._due.items()
@@ -103,7 +105,7 @@ class Agenda:
         ]
 
     def forget(self, shard: int, destination_keys: Iterable[str], time_us: int) -> None:
-        """Those of these destinations whose time is (still) after this are known no more."""
+        """Drops those of these destinations whose time is later than `time_us`."""
         due = self._due
         for destination_key in destination_keys:
             if due.get((shard, destination_key), 0) > time_us:
@@ -112,7 +114,7 @@ class Agenda:
             self._tidy()
 
     def _tidy(self) -> None:
-        """Entries that earlier times have replaced, or whose destinations are forgotten, go."""
+        """Removes entries that an earlier time has replaced, and those of dropped destinations."""
         self._heap = [(due_us, shard, destination_key) for (shard, destination_key), due_us in self._due.items()]
         heapq.heapify(self._heap)
 
@@ -146,7 +148,7 @@ class Agenda:
             self._on_nothing_due()
 
     def _take_spilled(self) -> bool:
-        """False if there is no room; it is looked again soon then."""
+        """Loads the overflow. Returns False if there is no room; then it tries again soon."""
         for _ in range(len(self._overflow)):
             if not self._room():
                 self._arm_in(_NO_ROOM_S)
@@ -159,7 +161,7 @@ class Agenda:
         return True
 
     def _take_due(self) -> bool:
-        """False if more is due than may be taken up now."""
+        """Loads what is due. Returns False if more is due than may be loaded now."""
         now_us = self._clock.now_us()
         self._fill()
         heap, due = self._heap, self._due
@@ -181,7 +183,7 @@ class Agenda:
         return True
 
     def _fill(self) -> None:
-        """What may be taken up at once: no more than comes together in two steps."""
+        """Adds to the number of destinations that may be loaded at once; it never exceeds that of two steps."""
         now, rate = self._loop.time(), self._rate()
         self._allowance = min(self._allowance + (now - self._filled) * rate, max(1.0, rate * 2 * _STEP_S))
         self._filled = now

@@ -7,7 +7,7 @@ What always holds:
   the spool has it as before: fresh, or due.
 - At most `UNDER_WAY_MAX` questions are under way and `WAITING_MAX` more wait; `room` says how many may be added.
 - Recipients of one message whose answers come within `GATHER_S` come back together, so that one transaction can carry
-  them. No answer holds back those of other messages, nor for longer those of its own.
+  them. No answer delays those of other messages, and none delays those of its own message for longer.
 
 How it fails: an answer that does not come within `LOOKUP_S`, is cancelled by somebody else, or breaks (a bug, which
 `on_bug` hears of), is `not_now`.
@@ -35,8 +35,8 @@ Pending = Sequence[tuple[int, Awaitable[Found]]]  # by the recipient's index
 
 
 class _Asked:
-    """What is asked about one message: `open` are the recipients without an answer, `found` the answers that were not
-    handed on yet."""
+    """The questions about one message. `open`: recipients without an answer. `found`: answers that were not handed on
+    yet."""
 
     __slots__ = ("found", "mail", "open", "tasks", "timer")
 
@@ -49,8 +49,8 @@ class _Asked:
 
 
 class Awaiting:
-    """See the module. `on_found(mail, answers)`: recipients with their answers. `on_bug(mail, doing)`: called within
-    the handler of an exception."""
+    """See the module. `on_found(mail, answers)` gets recipients with their answers. `on_bug(mail, doing)` is called
+    within the handler of an exception."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class Awaiting:
         self._under_way = 0
 
     def __len__(self) -> int:
-        """Questions without an answer."""
+        """The number of questions without an answer."""
         return self._under_way + len(self._waiting)
 
     @property
     def room(self) -> int:
-        """How many more may be asked."""
+        """How many more questions may be added."""
         return max(0, UNDER_WAY_MAX + WAITING_MAX - len(self))
 
     def ask(self, mail: QueuedMessage, pending: Pending) -> None:
-        """Wait for these answers. The recipients are in memory (`QueuedMessage.active`) until they come back."""
+        """Waits for these answers. Until they come, the recipients are in memory (`QueuedMessage.active`)."""
         asked = self._asked.get(mail.envelope.id)
         if asked is None:
             asked = self._asked[mail.envelope.id] = _Asked(mail)
@@ -136,7 +136,7 @@ class Awaiting:
     # -- recipients that are not waited for any more
 
     def withdraw(self, number: int) -> tuple[int, ...]:
-        """The recipients of a message that were not handed on; they will not be."""
+        """Stops waiting for a message. Returns those of its recipients that were not handed on; they will not be."""
         asked = self._asked.pop(number, None)
         if asked is None:
             return ()
@@ -150,7 +150,7 @@ class Awaiting:
         return indexes
 
     def stop(self) -> None:
-        """Wait for nothing any more."""
+        """Stops waiting for all answers."""
         for _, _, answer in self._waiting:
             let_go(answer)
         self._waiting.clear()
@@ -170,11 +170,11 @@ class Awaiting:
     # -- for operators
 
     def summary(self) -> str:
-        """What is waited for, in words; "" for nothing."""
+        """Says in words what is waited for; "" if nothing is."""
         return f"its destination is being looked up ({counted(len(self), 'look-up')} under way)" if len(self) else ""
 
     def domains(self, most: int) -> list[str]:
-        """The domains of the recipients, at most so many."""
+        """Returns at most `most` domains of the recipients."""
         mails = self._asked.values()
         found = {each.mail.envelope.recipients[index].address.domain for each in mails for index in each.open}
         return sorted(found)[:most]

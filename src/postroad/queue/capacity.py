@@ -3,7 +3,7 @@
 What always holds:
 - `lanes` and `mails` are all there are, by destination key and by queue id; they are changed here only.
 - Content in memory never exceeds `memory_max`; what does not fit is read from the spool when it is carried.
-- What one sender brings never takes all the room of the others: neither of the lanes nor within one lane.
+- The mail of one sender never takes all the room of the others, neither among the lanes nor within a lane.
 - Fresh mail and mail from the disk do not shut each other out.
 
 How it fails: it does not. Mail without room waits in the spool (`queue.queue`). Not here: connections
@@ -40,13 +40,13 @@ class Capacity:
         self._look_aside_at = 0.0
 
     def take(self, options: QueueOptions) -> None:
-        """Settings."""
+        """Takes new settings."""
         self.options = options
 
     # -- messages
 
     def add(self, mail: QueuedMessage) -> None:
-        """A message comes into memory; its content stays there if there is room."""
+        """Adds a message. Its content stays in memory if there is room."""
         self.mails[mail.envelope.id] = mail
         content = mail.content
         if isinstance(content, bytes):
@@ -58,7 +58,7 @@ class Capacity:
                 mail.octets = octets
 
     def remove(self, mail: QueuedMessage) -> None:
-        """A message leaves memory."""
+        """Removes a message."""
         self.mails.pop(mail.envelope.id, None)
         self.octets -= mail.octets
         mail.octets = 0
@@ -66,13 +66,13 @@ class Capacity:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are so many messages that none is taken from the disk."""
+        """Whether memory holds so many messages that none is taken from the disk."""
         return len(self.mails) > self.options.messages_max + self.options.messages_max // 8
 
     # -- lanes
 
     def open(self, destination: Destination, mail: QueuedMessage) -> Lane:
-        """A new lane for this mail."""
+        """Opens a lane for this mail."""
         source = mail.source if mail.states is None else _FROM_DISK
         lane = self.lanes[destination.key] = Lane(destination, source)
         self._lanes_of[source] = self._lanes_of.get(source, 0) + 1
@@ -87,12 +87,12 @@ class Capacity:
 
     @property
     def disk_lanes(self) -> int:
-        """Lanes that were opened by mail from the disk."""
+        """The number of lanes that mail from the disk has opened."""
         return self._lanes_of.get(_FROM_DISK, 0)
 
     def may_wait(self, lane: Lane, item: Item) -> bool:
-        """Whether there is room in memory for it. What one source brings never takes all the room of another: of the
-        lanes it may open as many as it leaves, and of a full lane each source has a share beyond."""
+        """Whether there is room in memory for it. One source never takes all the room of the others: it may open at
+        most as many lanes as it leaves free, and in a full lane each source still has a share."""
         options, mail = self.options, item.mail
         if lane.unused:
             most = self._room(options.lanes_max, mail)
@@ -113,13 +113,13 @@ class Capacity:
 
     @staticmethod
     def _room(most: int, mail: QueuedMessage) -> int:
-        """A limit as it holds for a message: the last fifth is for what waited; fresh mail never shuts it out."""
+        """The limit for a message. Mail from the disk gets a quarter more, so fresh mail never takes all the room."""
         return most if mail.states is None else most + most // 4
 
     def set_aside(self) -> None:
-        """There is no room for another lane: those that have only waited since the last look, for a permit or a rate,
-        do not count until they get it. Else a few of them would keep out what could go elsewhere; what they hold in
-        memory is bounded all the same (`messages_max`)."""
+        """Makes room for another lane: lanes that have only waited for a permit or a rate since the last look do not
+        count until they get it. Otherwise a few of them would keep out mail that could be sent. `messages_max` still
+        limits what they hold in memory."""
         if self._loop.time() < self._look_aside_at:
             return
         self._look_aside_at = self._loop.time() + _ASIDE_S
@@ -133,7 +133,7 @@ class Capacity:
         self._idling = idling
 
     def counts_again(self, lane: Lane) -> None:
-        """The lane got what it waited for."""
+        """Counts the lane again: it got what it waited for."""
         if lane.source == _ASIDE:
             self._count_as(lane, _FROM_DISK)
 

@@ -1,8 +1,8 @@
 """Lanes at work: items that are ready get couriers, couriers carry jobs, and outcomes go to their settlement.
 
 What always holds:
-- Connections to one destination never exceed the node's limits (`Permits`, `queue.pace`), nor all together the
-  worker's own (`queue.connections`).
+- Connections to one destination never exceed the node's limits (`Permits`, `queue.pace`), and all connections together
+  never exceed the worker's own (`queue.connections`).
 - A courier carries one job at a time. Each job ends with one call of `Settling.finish`, or its recipients are at the
   head of their lane again.
 - Couriers wait while `unsettled_max` outcomes are not committed: only these, and the messages being carried, can arrive
@@ -10,7 +10,7 @@ What always holds:
 - Connections that were opened by older settings end after their job.
 
 How it fails: a courier makes an Attempt of its exceptions; if one escapes, it is logged, and the message is tried
-later. If the content of a message cannot be read, it is held for an operator to decide.
+later. If the content of a message cannot be read, the message is held, and an operator decides.
 
 Not here: which lane a recipient belongs to (`queue.queue`), what a settlement is (`queue.settling`).
 """
@@ -63,26 +63,28 @@ _REPLAYS_MAX: Final = 5  # hosts tried one after the other for one message, whos
 
 
 class Permits(Protocol):
-    """The node's counts: connections and rates, by scope (`queue.pace`)."""
+    """The node's counts of connections and rates, by scope (`queue.pace`)."""
 
     def acquire(self, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
-        """Ask for up to `count` connections that count in all these scopes; `granted` is called once, at once or later,
-        with one or more. One question of a destination (`scopes[0]`) at a time."""
+        """Asks for up to `count` connections that count in all these scopes. `granted` is called once, at once or
+        later, with one or more. A destination (`scopes[0]`) has one question at a time."""
 
     def release(self, scopes: tuple[str, ...]) -> None: ...
 
     def succeeded(self, scopes: tuple[str, ...], successes: int) -> None:
-        """So many messages went well, while more connections are asked for."""
+        """Reports that so many messages went well while more connections are asked for."""
 
     def refused(self, scopes: tuple[str, ...], others: bool) -> None:
-        """A remote refused a connection, which is still to be released; `others`: while others work."""
+        """Reports that a remote refused a connection, which the caller still has to release. `others`: whether others
+        work."""
 
     def tokens(self, destination_key: str, scopes: tuple[str, ...], count: int, granted: Callable[[int], None]) -> None:
-        """Ask for up to `count` messages of the rates of these scopes; as `acquire`. They are used at once or lost."""
+        """Asks for up to `count` messages of the rates of these scopes, as `acquire` does. They are used at once or
+        lost."""
 
 
 class Carrying:
-    """See the module. `quiet` is set when it was stopped and nothing is carried or waits for its commit any more."""
+    """See the module. `quiet` is set when it was stopped, and nothing is carried or waits for its commit any more."""
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class Carrying:
         return [slot for lane in self._capacity.lanes.values() for slot in lane.slots.values()]
 
     def stop(self) -> None:
-        """Start nothing new."""
+        """Stops: starts nothing new."""
         self._stopping = True
         for lane in list(self._capacity.lanes.values()):
             for slot in list(lane.idle):
@@ -138,14 +140,15 @@ class Carrying:
         self.check_quiet()
 
     def check_quiet(self) -> None:
-        """After `stop`: is anything still carried, or not committed?"""
+        """Sets `quiet` if it was stopped, and nothing is carried or waits for its commit."""
         lanes = self._capacity.lanes.values()
         if self._stopping and not self._settling.unsettled and not any(lane.busy for lane in lanes):
             self.quiet.set()
 
     def take(self, options: QueueOptions, pace: PaceTable, outbound: Outbound | None = None) -> None:
-        """Settings. A connection may have been opened with other credentials, or with less TLS than is demanded now:
-        those at rest are closed, those that are still being opened then, the others after their job."""
+        """Takes new settings. A connection may have been opened with other credentials, or with less TLS than is
+        demanded now. So idle ones are closed at once, those that are being opened when they are open, the others after
+        their job."""
         self.options, self.outbound = options, outbound
         self._edition += 1
         for lane in list(self._capacity.lanes.values()):
@@ -159,7 +162,7 @@ class Carrying:
     # -- lanes -----------------------------------------------------------------------------------------------------
 
     def lane(self, destination: Destination, mail: QueuedMessage) -> Lane:
-        """The lane of this destination, opened for this mail if there is none."""
+        """Returns the lane of this destination. If there is none, opens it for this mail."""
         lane = self._capacity.lanes.get(destination.key)
         if lane is None:
             lane = self._capacity.open(destination, mail)
@@ -174,7 +177,7 @@ class Carrying:
             self._pacing.leave(lane)
 
     def hand_straight(self, lane: Lane, item: Item) -> bool:
-        """If nobody waits and a courier has nothing to do, a message need not stand in line first."""
+        """Hands a message to an idle courier at once, if no other message waits."""
         if not lane.idle or len(lane.ready) or lane.tokens is not None:
             return False
         slot = lane.idle[-1]
@@ -186,7 +189,7 @@ class Carrying:
         return True
 
     def pump(self, lane: Lane) -> None:
-        """Give what is ready to idle couriers, and ask for more couriers if that helps and is allowed."""
+        """Gives ready items to idle couriers, and asks for more couriers if that helps and is allowed."""
         while lane.idle and len(lane.ready) and not self._stopping:
             slot = lane.idle[-1]
             if not slot.courier.usable:
@@ -203,7 +206,7 @@ class Carrying:
     # -- connections -----------------------------------------------------------------------------------------------
 
     def _reach_out(self, lane: Lane, *, first: bool = False) -> None:
-        """More couriers, as far as the destination's pace and the worker's connections allow."""
+        """Gets more couriers, as far as the destination's pace and the worker's connections allow."""
         pace = lane.pace
         if pace is None:
             return  # `_pacing` comes back to it
@@ -228,7 +231,7 @@ class Carrying:
             self._wait_for_connection(lane, first=first)
 
     def _is_probe(self, lane: Lane) -> bool:
-        """Whether its next connection is to find out if the destination can be reached again."""
+        """Whether the next connection of the lane is to find out if the destination can be reached again."""
         if lane.slots:
             return False
         item = lane.ready.first()
@@ -239,7 +242,7 @@ class Carrying:
         self._connections.wait(lane, lane.ready.first().mail.source, self._is_probe(lane), first=first)
 
     def _granted(self, lane: Lane, scopes: tuple[str, ...], count: int) -> None:
-        """Permits are there: open as many connections as are still of use."""
+        """Takes permits: opens as many connections as are still needed."""
         lane.asked = False
         lane.successes = 0
         self._capacity.counts_again(lane)
@@ -264,7 +267,7 @@ class Carrying:
         self.close_if_unused(lane)
 
     def _on_slot_free(self, lane: Lane) -> None:
-        """A connection of the worker is free for this lane; if it needs none any more, the next one gets it."""
+        """Gives a free connection of the worker to this lane, or to the next lane if this one needs none any more."""
         if len(lane.ready) and not lane.asked and not self._stopping and not lane.idle:
             self._reach_out(lane, first=True)
         if lane.asked:
@@ -301,7 +304,7 @@ class Carrying:
             self._keep_idle(slot)
 
     def _keep_idle(self, slot: Slot) -> None:
-        """A courier without work: kept for what comes, unless somebody needs its place."""
+        """Keeps a courier without work for later mail, unless another lane needs its place."""
         lane = slot.lane
         if lane.tokens and not len(lane.ready):
             lane.tokens = 0  # what is not used now is lost: kept tokens would make a burst some time
@@ -313,7 +316,7 @@ class Carrying:
             self._connections.rests(slot)
 
     def _on_idle_closed(self, lane: Lane, courier: Courier) -> None:
-        """An idle courier has become of no use (the remote closed, or it was idle for too long)."""
+        """Removes an idle courier that is of no use any more: the remote has closed, or it was idle for too long."""
         slot = lane.slots.get(courier)
         if slot is not None and slot.item is None:
             self._drop(slot)
@@ -331,8 +334,8 @@ class Carrying:
         self.close_if_unused(lane)
 
     def give_up_connection(self, scope: str) -> None:
-        """Another worker, or another destination, needs a connection of this scope: give one up, idle or when its job
-        is done."""
+        """Gives up one connection of this scope for another worker or destination: an idle one, else one whose job
+        ends."""
         lane = self._capacity.lanes.get(scope)
         lanes = [lane] if lane is not None else self._pacing.sharing(scope)
         for lane in lanes:
@@ -348,13 +351,13 @@ class Carrying:
         return self._connections.probes_waiting < self.options.probes_max
 
     def free_connection(self) -> None:
-        """What rests must not shut out what is due."""
+        """Closes an idle connection, if there is one: idle connections must not keep out mail that is due."""
         self._connections.free_one()
 
     # -- rates -----------------------------------------------------------------------------------------------------
 
     def _may_send(self, lane: Lane) -> bool:
-        """Whether the rates of its destination allow a message now. If not, they are asked for one."""
+        """Whether the rates of its destination allow a message now. If they do not, asks for one."""
         if lane.tokens is None:
             return True
         if lane.tokens > 0:
@@ -388,7 +391,7 @@ class Carrying:
             self._postpone(lane, attempt, self.troubles.failed(lane.destination.key, attempt, options).until_us)
 
     def _postpone(self, lane: Lane, attempt: Attempt, until_us: int) -> None:
-        """Nobody can carry what is ready here: all of it gets this attempt's outcome."""
+        """Gives this attempt's outcome to everything that is ready in the lane, because nobody can carry it."""
         for item in lane.ready.clear():
             results = [(index, attempt) for index in item.indexes]
             self._settling.finish(item.mail, results, lane.destination.key, until_us, lane.destination.retry)
@@ -429,8 +432,8 @@ class Carrying:
             self._hand_over(slot, item, content)
 
     def _of_one_sender(self, outbound: Outbound, lane: Lane, item: Item) -> Item:
-        """The recipients of an item that share a transaction, because they have one reverse-path, with their names at
-        the destination. The others stand in line again."""
+        """Returns the recipients of an item that can share a transaction because they have one reverse-path, with their
+        names at the destination. The others go back into the line."""
         envelope = item.mail.envelope
         envelope = envelope.of(envelope.recipients[item.indexes[0]])
         sent = tuple([outbound(envelope, envelope.recipients[index], lane.destination) for index in item.indexes])
@@ -469,7 +472,7 @@ class Carrying:
             self.check_quiet()
 
     def _hold_unreadable(self, item: Item, destination_key: str) -> None:
-        """Time does not mend it: an operator is to know, and to decide."""
+        """Holds mail whose content cannot be read: a retry would not help, so an operator must decide."""
         mail, now_us = item.mail, self._clock.now_us()
         envelope, states = mail.envelope, mail.states or {}
         text = "its content cannot be read from the spool; see the log and `postroad spool check`"
@@ -515,12 +518,12 @@ class Carrying:
             self._loop.call_soon(self._carried, slot, job, (broken,) * len(item.indexes))
 
     def say_bug(self, mail: QueuedMessage, doing: str) -> None:
-        """Called within the handler of an exception."""
+        """Logs an exception. Call it within the handler of the exception."""
         text = f"{doing} broke: {traceback.format_exc()}"
         self._stream.tell((Noted(self._clock.now_us(), mail.envelope.id, "error", text),))
 
     def _carried(self, slot: Slot, job: Job, attempts: tuple[Attempt, ...]) -> None:
-        """A courier is done with a job."""
+        """Takes the outcomes of a job from its courier."""
         lane, item = slot.lane, slot.item
         if item is None or slot.job is not job:
             return  # it had told before: the first word counts
@@ -546,14 +549,14 @@ class Carrying:
             self.check_quiet()
 
     def go_on(self) -> None:
-        """Outcomes were committed: couriers that waited for it go on."""
+        """Lets couriers continue that waited until outcomes are committed."""
         if self._parked:
             self._unpark()
         if self._stopping:
             self.check_quiet()
 
     def _unpark(self) -> None:
-        """Outcomes were committed: couriers that waited for it go on."""
+        """Lets couriers continue that waited until outcomes are committed."""
         while self._parked and self._settling.unsettled < self.options.unsettled_max:
             slot = self._parked.popleft()
             if slot.lane.slots.get(slot.courier) is slot:  # else it was lost meanwhile: another one takes its work
@@ -561,7 +564,7 @@ class Carrying:
             self.pump(slot.lane)
 
     def _next(self, slot: Slot, usable: bool) -> None:
-        """A courier without a job: the next one, a rest, or its end."""
+        """Gives a courier its next job, or keeps it idle, or ends it."""
         lane, pace = slot.lane, slot.lane.pace
         gives_up = lane.to_give_up and (slot.carried >= _JOBS_BEFORE_GIVING_UP or not len(lane.ready))
         if pace is not None and slot.carried >= pace.messages_per_connection_max > 0:
@@ -579,7 +582,7 @@ class Carrying:
             self._drop(slot)
 
     def _tell_fared(self, lane: Lane, slot: Slot, attempt: Attempt) -> None:
-        """While it waits for a further connection successes count towards that one."""
+        """Reports successes. They count towards a further connection while the lane waits for one."""
         if attempt.outcome in ENDS or attempt.reach is _RECIPIENT:
             lane.successes += 1
             if lane.successes >= len(lane.slots) and self._loop.time() >= lane.tell_at:
@@ -588,19 +591,17 @@ class Carrying:
                 lane.successes = 0
 
     def _tell_refused(self, slot: Slot, attempt: Attempt) -> None:
-        """A remote that ends a session with 421 (RFC 5321 §3.8) has too many of them."""
+        """Reports that a remote ended a session with 421 (RFC 5321 §3.8): it has too many sessions."""
         if attempt.reach is _SESSION and attempt.reply is not None and attempt.reply.code == 421:
             self._permits.refused(slot.scopes, len(slot.lane.slots) > 1)
 
     def _without_replayed(
         self, slot: Slot, item: Item, results: list[tuple[int, Attempt]], *, first: bool
     ) -> list[tuple[int, Attempt]]:
-        """Recipients of whom nothing was said because the session failed are tried again at once, if that may help;
-        the outcomes of the others stand.
-
-        A kept connection that ends as we use it says nothing of the message: once more, on another one. A host that
-        ends its first session is passed over for the next host of the destination (RFC 5321 §5.1: "MUST try each of
-        the relevant addresses"); the opener remembers it.
+        """Tries recipients again at once if the session failed before anything was said about them, and if that may
+        help. The outcomes of the others stand. If a kept connection ends when we use it, this says nothing about the
+        message: it goes once more, over another connection. If a host ends its first session, the next host of the
+        destination is tried (RFC 5321 §5.1: "MUST try each of the relevant addresses"); the opener remembers the host.
         """
         left = [result for result in results if _is_of_session(result[1])]
         may = (not first and not item.replays) or (slot.courier.elsewhere and item.replays < _REPLAYS_MAX)
@@ -618,8 +619,8 @@ class Carrying:
     def _without_untried(
         self, lane: Lane, item: Item, results: list[tuple[int, Attempt]]
     ) -> list[tuple[int, Attempt]]:
-        """Recipients for whom this session had no transaction left (RFC 9422: MAILMAX) go at once by another one. Some
-        of the job had theirs, so there is an end to it."""
+        """Sends recipients at once over another session if this session had no transaction left for them (RFC 9422:
+        MAILMAX). Some recipients of the job had a transaction, so this comes to an end."""
         untried = tuple(index for index, attempt in results if _is_untried(attempt))
         if not untried or len(untried) == len(results):
             return results
@@ -628,7 +629,7 @@ class Carrying:
         return [result for result in results if result[0] not in gone]
 
     def _tell_replay(self, item: Item, attempt: Attempt, destination_key: str) -> None:
-        """An attempt that changes no state, for log and history: the next host is tried at once."""
+        """Reports an attempt that changes no state to log and history: the next host is tried at once."""
         now_us, envelope = self._clock.now_us(), item.mail.envelope
         names = tuple(envelope.recipients[index].name for index in item.indexes)
         state = item.mail.states.get(item.indexes[0]) if item.mail.states else None
@@ -642,11 +643,12 @@ def _is_of_session(attempt: Attempt) -> bool:
 
 
 def _is_untried(attempt: Attempt) -> bool:
-    """Whether the courier had no room for the recipient (`deliver.smtp`): nothing was said of it to anybody."""
+    """Whether the courier had no room for the recipient (`deliver.smtp`), so that it said nothing about the recipient
+    to anybody."""
     return attempt.reach is _SESSION and attempt.status == "4.5.3" and attempt.reply is None
 
 
 def _overdue(destination: Destination) -> Attempt:
-    """RFC 2852: what was to be there or returned by now is returned."""
+    """The attempt with which a message returns because its time is over (RFC 2852)."""
     text = "the time within which the sender wanted it delivered (BY) is over"
     return Attempt(_FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)

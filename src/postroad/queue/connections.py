@@ -1,8 +1,8 @@
 """The worker's connections: how many there are, and which lane gets the next one.
 
 What always holds:
-- At most `connections_max` are open or being opened. Each one that has not moved for `slow_s` allows one more, up to
-  `connections_slow_max`: slow or dead remotes take no connection away from the others.
+- At most `connections_max` are open or being opened. For each connection that has not moved for `slow_s` one more is
+  allowed, up to `connections_slow_max`: slow or dead remotes take no connection from the others.
 - At most `probes_max` of them are being opened to destinations that failed before. So new mail has room, however many
   retries are due. If retries wait, some connections are kept for them.
 - Lanes that wait take turns, by the source of their mail. Each lane that waits gets one connection at a time.
@@ -23,8 +23,8 @@ from postroad.queue.order import FairQueue
 
 
 class Connections:
-    """`on_slot_free(lane)`: the lane that waited may have one now. `on_unwanted(slot)`: an idle one is to be closed.
-    `slots()`: all there are."""
+    """Calls back. `on_slot_free(lane)`: the lane that waited may have a connection now. `on_unwanted(slot)`: this idle
+    connection is to be closed. `slots()` returns all connections."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Connections:
 
     @property
     def waiting(self) -> int:
-        """Lanes that wait for one."""
+        """The number of lanes that wait for a connection."""
         return len(self._waiting) + len(self._waiting_probes)
 
     @property
@@ -66,7 +66,7 @@ class Connections:
 
     @property
     def wanted(self) -> bool:
-        """Whether a courier without work is to be closed, because a lane waits for its connection."""
+        """Whether to close a courier without work, because a lane waits for its connection."""
         return len(self._waiting) > 0 or len(self._waiting_probes) > 0
 
     def room(self, probe: bool) -> bool:
@@ -76,7 +76,7 @@ class Connections:
         return self._held < options.connections_max + min(self._slow, options.connections_slow_max)
 
     def begin(self, scopes: tuple[str, ...], probe: bool) -> PendingConnection:
-        """One is being opened."""
+        """Counts a connection that is being opened."""
         opening = PendingConnection(scopes, self._loop.time(), probe)
         self._openings[opening] = None
         self._held += 1
@@ -84,20 +84,20 @@ class Connections:
         return opening
 
     def opened(self, opening: PendingConnection) -> None:
-        """It is open."""
+        """Notes that the connection is open."""
         del self._openings[opening]
         if opening.probe:
             self._probes -= 1
             self.feed()
 
     def failed(self, opening: PendingConnection) -> None:
-        """It could not be opened."""
+        """Notes that the connection could not be opened."""
         del self._openings[opening]
         self._probes -= opening.probe
         self.closed()
 
     def closed(self) -> None:
-        """One that was open, or being opened, is gone."""
+        """Notes that a connection, open or being opened, is gone."""
         self._held -= 1
         self.feed()
 
@@ -108,14 +108,14 @@ class Connections:
         self._idle.pop(slot, None)
 
     def free_one(self) -> None:
-        """The one that has been idle for longest goes."""
+        """Closes the connection that has been idle for longest."""
         if self._idle:
             self._on_unwanted(next(iter(self._idle)))
 
     # -- who waits -------------------------------------------------------------------------------------------------
 
     def wait(self, lane: Lane, source: str, probe: bool, *, first: bool = False) -> None:
-        """The lane is `on_slot_free` when there is room; `first`: it has waited before."""
+        """Calls `on_slot_free` for the lane when there is room. `first`: the lane has waited before."""
         if lane.starved:
             return
         lane.starved = True
@@ -127,7 +127,7 @@ class Connections:
             self._timer = self._loop.call_later(self._options().slow_s, self._look)
 
     def feed(self) -> None:
-        """One lane that waits gets a connection, if there is room for it."""
+        """Gives a connection to one lane that waits, if there is room for it."""
         lane = self._next()
         if lane is not None:
             lane.starved = False
@@ -141,7 +141,7 @@ class Connections:
         return self._waiting.take_next() if len(self._waiting) and self.room(False) else None
 
     def _look(self) -> None:
-        """Which have not moved since the last look? Lanes that wait get as many more."""
+        """Counts the connections that have not moved since the last look. Lanes that wait get as many more."""
         self._timer = None
         before = self._loop.time() - self._options().slow_s
         slow = sum(opening.began <= before for opening in self._openings)

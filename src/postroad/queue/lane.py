@@ -25,14 +25,11 @@ Attempt that says why there is none. `lost` is called at most once: an idle cour
 
 
 class QueuedMessage:
-    """A message with recipients in memory.
-
-    `states`: what the spool holds of its recipients, by index; None while the message is fresh, when the spool holds no
-    recipient rows and the first settlement has to name all. `active`: indexes of those that are in memory: in a lane,
-    being carried, or being settled. An index in `active` is never taken from the spool again. `failing`: those that
-    have failed, with their attempts and destinations, and wait for others so that one report tells of all. `known`:
-    destinations that had to be waited for, by index; None if there are none.
-    """
+    """A message with recipients in memory. `states`: what the spool holds of its recipients, by index; None while the
+    message is fresh: then the spool holds no rows of recipients, and the first settlement has to name all. `active`:
+    indexes of the recipients in memory: in a lane, carried, or being settled. An index in `active` is never taken from
+    the spool again. `failing`: recipients that have failed, with their attempts and destinations; they wait for others,
+    so that one report names all. `known`: destinations that had to be looked up, by index; None if there are none."""
 
     __slots__ = (
         "active", "content", "envelope", "failing", "known", "octets", "only_crlf", "priority", "removed_next",
@@ -56,9 +53,9 @@ class QueuedMessage:
 
 
 class Item:
-    """Some recipients of one message, ready for one destination. `replays`: times it was put back at once. `content`:
-    what was read for a connection that went meanwhile, for the next one. `sent`: how sender and recipients are named
-    to the destination, for each index; () if as in the envelope."""
+    """Some recipients of one message, ready for one destination. `replays`: how often it was put back at once.
+    `content`: what was read for a connection that has ended, for the next one. `sent`: the names of sender and
+    recipients for the destination, for each index; () if they are those of the envelope."""
 
     __slots__ = ("content", "indexes", "mail", "replays", "sent")
 
@@ -71,9 +68,8 @@ class Item:
 
 
 class Slot:
-    """A courier in a lane, the permits that it has, what it carries, and how many jobs it has carried before.
-
-    `seen`: that number when it was last looked whether it moves. `edition`: of the settings it was opened with."""
+    """A courier in a lane, with its permits, what it carries, and how many jobs it has carried. `seen`: this number at
+    the last look whether it moves. `edition`: the settings with which it was opened."""
 
     __slots__ = ("carried", "courier", "edition", "item", "job", "lane", "scopes", "seen")
 
@@ -89,7 +85,7 @@ class Slot:
 
 
 class PendingConnection:
-    """A connection that is being opened, and the permits that it has. `probe`: of a destination that failed before."""
+    """A connection that is being opened, and its permits. `probe`: its destination failed before."""
 
     __slots__ = ("began", "probe", "scopes")
 
@@ -100,10 +96,9 @@ class PendingConnection:
 
 
 class Lane:
-    """One destination at work. `pace`: None until it is known which hosts serve it. `tokens`: messages that its rate
-    allows now, None if it has none.
-
-    `asked`: a question for permits is open. `opening`: connections being opened. `successes`: while it asked."""
+    """One destination at work. `pace`: None until it is known which hosts serve the destination. `tokens`: how many
+    messages its rate allows now, None if it has no rate. `asked`: whether a question for permits is open. `opening`:
+    connections that are being opened. `successes`: messages that went well while it asked."""
 
     __slots__ = (
         "asked",

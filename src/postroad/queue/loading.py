@@ -1,11 +1,11 @@
 """From the spool into memory: rows whose time has come, and messages that were accepted and never settled.
 
 What always holds:
-- A row in the spool with a due time is known to the agenda when that comes, through its destination (`queue.agenda`,
-  `queue.lookahead`), or through the key `NOT_KNOWN` if its destination is not known.
+- When the due time of a row in the spool comes, the agenda knows of it: by its destination (`queue.agenda`,
+  `queue.lookahead`), or by the key `NOT_KNOWN` if its destination is not known.
 - A recipient that is in memory is never taken from the spool again (`QueuedMessage.active`).
 - Messages on which an operator works are not taken either; their destinations are looked at again when he is done.
-- Nothing is loaded for which there is no room; its destination is noted again.
+- If there is no room for a row, it is not loaded, and its destination is noted again.
 
 How it fails: the spool answers all questions in the end. If the clock was set back, rows that would wait too long are
 looked into. Not here: what is done with loaded mail; `on_fresh(mail)` and `on_loaded(mail, indexes)` get it.
@@ -41,8 +41,8 @@ _FRUITLESS_MAX: Final = 5  # doublings of the pause between looks that found onl
 
 
 class Loading:
-    """See the module. `withdrawn`: messages that an operator has in hand, with the destinations whose lanes he took
-    them out of."""
+    """See the module. `withdrawn`: messages on which an operator works, with the destinations from whose lanes he took
+    them."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class Loading:
         self._lookahead.begin_anew()
 
     def take(self, options: QueueOptions) -> None:
-        """Settings."""
+        """Takes new settings."""
         self.options = options
 
     def start(self, shards: Sequence[int]) -> None:
-        """Take up what the spool holds: rows that wait, and messages accepted yet never settled."""
+        """Takes up what the spool holds: rows that wait, and messages that were accepted and never settled."""
         for shard in shards:
             # Of each shard: the clock may have been ahead when another one got its last message.
             boundary = self._spool.new_id(shard)
@@ -112,7 +112,7 @@ class Loading:
             self._spool.fresh(shard, envelopes[-1].id, 500, partial(self._resume_fresh, shard, boundary))
 
     def stop(self) -> None:
-        """Load nothing more."""
+        """Stops loading."""
         self._stopping = True
         self._agenda.stop()
         self._lookahead.stop()
@@ -120,19 +120,20 @@ class Loading:
     # -- what is due, and when -------------------------------------------------------------------------------------
 
     def schedule(self, shard: int, destination_key: str, due_us: int) -> None:
-        """A row of this destination is due then."""
+        """Notes that a row of this destination is due at that time."""
         self._agenda.schedule(shard, destination_key, due_us)
 
     def look_at(self, shard: int, destination_key: str) -> None:
-        """Rows of this destination are due now: before retries, and without a back-off."""
+        """Loads rows of this destination now, before retries and without a back-off."""
         self._agenda.add_overflow(shard, destination_key)
 
     def look_again(self, shard: int, destination_key: str) -> None:
-        """There was no room in memory for rows of this destination."""
+        """Loads rows of this destination again soon: memory had no room for them."""
         self._agenda.schedule(shard, destination_key, self._clock.now_us() + _LOOK_AGAIN_US)
 
     def note(self, settlement: Settlement, in_memory: Container[int], settling_next: Container[int]) -> None:
-        """These rows are in the spool now. Those of recipients who are in memory no more are the agenda's."""
+        """Takes note of rows that are in the spool now. The agenda gets those of recipients that are not in memory any
+        more."""
         shard, now_us = identifier.shard_of(settlement.id), self._clock.now_us()
         for row in settlement.waiting:
             if row.held:
@@ -149,8 +150,8 @@ class Loading:
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        """For what waits on the disk: half of the lanes, so that neither it nor new mail shuts the other out. Retries
-        do not fill memory with what must wait for a connection."""
+        """Whether there is room for mail from the disk. It gets half of the lanes, so that it and new mail do not shut
+        each other out. Retries do not fill memory with mail that must wait for a connection."""
         if self._capacity.disk_lanes + len(self._loading) >= max(1, self.options.lanes_max // 2):
             self._carrying.free_connection()  # what rests must not shut out what is due
             self._capacity.set_aside()  # nor what waits
@@ -197,7 +198,7 @@ class Loading:
             )
 
     def _take_rows(self, destination_key: str, loaded: Sequence[Loaded]) -> int:
-        """Rows from the spool go to their lanes; how many of them did, and found room there."""
+        """Brings rows from the spool to their lanes. Returns how many there were, and whether they found room."""
         taken = 0
         for entry in loaded:
             withdrawn = self.withdrawn.get(entry.envelope.id)
@@ -239,7 +240,7 @@ class Loading:
     # -- a clock that was set back -----------------------------------------------------------------------------------
 
     def _watch_clock(self, now_us: int) -> None:
-        """Each half minute. What is far ahead now, in the agenda or on the disk, is looked into."""
+        """Looks, every half minute, into what is far ahead now, on the agenda or on the disk."""
         ahead_us = now_us - int(self._loop.time() * 1_000_000)
         before_us, self._ahead_us = self._ahead_us, ahead_us
         if ahead_us < before_us - _CLOCK_SLACK_US:
@@ -247,16 +248,16 @@ class Loading:
             self._lookahead.begin_anew()
 
     def _is_far(self, due_us: int) -> bool:
-        """Whether a time is further ahead than any interval of ours: the clock was set back since, or it is a time
-        that somebody has wished for."""
+        """Whether a time is further ahead than any interval of ours: the clock was set back, or a sender has wished for
+        this time."""
         return due_us - self._clock.now_us() > self._horizon_us()
 
     def _horizon_us(self) -> int:
         return int((self.options.retry_max_s + self.options.backoff_max_s) * 2_000_000)
 
     def _far_found(self, shard: int, destination_key: str, loaded: list[Loaded]) -> None:
-        """Rows whose last attempt is still to come, by the clock as it is now, would wait for the clock to get there
-        once more: they are tried at once. All others have a reason to wait."""
+        """Tries rows at once whose last attempt is in the future by the present clock: they would wait until the clock
+        is there again. All other rows have a reason to wait."""
         if self._stopping:
             return
         now_us = self._clock.now_us()

@@ -1,4 +1,4 @@
-"""The lookahead: brings what is due soon from the shards onto the agenda. All else stays on the disk.
+"""The lookahead: puts what is due soon from the shards onto the agenda. Everything else stays on the disk.
 
 A shard tells which destinations have something due, in the order of time (`Spool.ahead`). It is read a few minutes
 ahead, some destinations at a time, and the next ones when nothing more on the agenda is due. So neither the start nor
@@ -6,8 +6,8 @@ memory grows with the queue.
 
 What always holds, for each shard and the time and name up to which it was read (`reached`):
 - A destination whose first row is due before `reached` is on the agenda, or is being loaded.
-- What else is on the agenda (deferred a moment ago, or behind rows that are in memory) is forgotten if the shard says
-  that the destination has nothing due before `reached`. It is read again when its time comes.
+- Other destinations on the agenda (deferred a moment ago, or with rows in memory) are forgotten if the shard says that
+  they have nothing due before `reached`. They are read again when their time comes.
 - After a start, and when the clock was set back, rows that are due further ahead than any interval of ours are looked
   at, too (`far`), and reading begins anew.
 
@@ -39,8 +39,8 @@ Place = tuple[int, str]  # a time and a destination
 
 
 class _Reading:
-    """How far a shard was read. `until_us`: how far it is to be; `more`: it was not read as far as that. `asked`: a
-    question is under way; `put_off`: it will be asked when its time is near."""
+    """How far a shard was read. `until_us`: how far it is to be read. `more`: whether something up to there was not
+    read. `asked`: whether a question is under way. `put_off`: whether it will be asked when its time is near."""
 
     __slots__ = ("asked", "far", "more", "put_off", "reached", "shard", "until_us")
 
@@ -55,7 +55,8 @@ class _Reading:
 
 
 class Lookahead:
-    """`far_us()`: times that are further ahead than this are looked into. `on_look(now_us)`: it is looked now."""
+    """See the module. `far_us()`: rows with a later time than this are looked into. `on_look(now_us)` is called at each
+    look."""
 
     def __init__(
         self,
@@ -93,8 +94,8 @@ class Lookahead:
             self._timer.cancel()
 
     def begin_anew(self) -> None:
-        """At the start, and if what was far ahead may have changed: all is read that is due soon, or strangely
-        late."""
+        """Reads everything that is due soon, or strangely late: at the start, and if what was far ahead may have
+        changed."""
         shards = [reading.shard for reading in self._readings if not reading.far]
         after = (self._clock.now_us() + self._far_us(), "")
         self._readings = [_Reading(shard) for shard in shards]
@@ -102,7 +103,7 @@ class Lookahead:
         self.go_on()
 
     def go_on(self) -> None:
-        """The agenda has nothing more that is due: read on, if more is due soon."""
+        """Reads on if more is due soon: nothing more on the agenda is due."""
         now_us = self._clock.now_us()
         for reading in self._readings:
             self._read(reading, now_us)

@@ -21,13 +21,13 @@ MAILING: Final = 50  # recipients from which a message is part of a mailing
 
 
 def source_of(envelope: Envelope) -> str:
-    """By whom a message is: the account, else the reverse-path's domain; "" for reports."""
+    """Whose a message is: the account, else the domain of the reverse-path; "" for reports."""
     sender = envelope.peer.identity or (envelope.reverse_path.domain if envelope.reverse_path is not None else "")
     return sender if len(envelope.recipients) < MAILING else f"{sender} mailing"
 
 
 class _Round(Generic[_T]):
-    """What waits of one rank."""
+    """All values of one rank that wait."""
 
     __slots__ = ("lines", "turns")
 
@@ -76,20 +76,20 @@ class FairQueue(Generic[_T]):
         return self._count
 
     def __iter__(self) -> Iterator[_T]:
-        """All values, those of one rank and source together."""
+        """Gives all values; those of one rank and source stand together."""
         for each in list(self._rounds.values()):
             for line in list(each.lines.values()):
                 yield from line
 
     def count(self, source: str) -> int:
-        """How much of one source waits."""
+        """How many values of one source wait."""
         return sum(len(each.lines[source]) for each in self._rounds.values() if source in each.lines)
 
     def add(self, source: str, value: _T, rank: int = 0) -> None:
         self._round(rank).add(source, value)
 
     def add_first(self, source: str, value: _T, rank: int = 0) -> None:
-        """Of its rank it is taken next."""
+        """Puts a value in front of all others of its rank."""
         self._round(rank).add_first(source, value)
 
     def _round(self, rank: int) -> _Round[_T]:
@@ -100,7 +100,7 @@ class FairQueue(Generic[_T]):
         return found
 
     def take_next(self) -> _T:
-        """The next one. ValueError if nothing waits."""
+        """Takes the next value. Raises ValueError if nothing waits."""
         rank = max(self._rounds)
         found = self._rounds[rank]
         value = found.take_next()
@@ -110,12 +110,12 @@ class FairQueue(Generic[_T]):
         return value
 
     def first(self) -> _T:
-        """What `take` would give."""
+        """Returns the value that `take_next` would take."""
         found = self._rounds[max(self._rounds)]
         return found.lines[found.turns[0]][0]
 
     def clear(self) -> list[_T]:
-        """Takes all."""
+        """Takes out all values."""
         values = list(self)
         self._rounds.clear()
         self._count = 0

@@ -50,7 +50,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def parse_rate(written: str) -> Rate | None:
-    """``100/1m``, ``5/s``, ``2000/1h``; None if it is no rate."""
+    """Reads ``100/1m``, ``5/s``, ``2000/1h``; None if the text is not a rate."""
     found = _RATE.fullmatch(written)
     if found is None:
         return None
@@ -59,8 +59,8 @@ def parse_rate(written: str) -> Rate | None:
 
 
 class PaceRule(msgspec.Struct, frozen=True):
-    """Limits for some domains or hosts. A domain may be a pattern: ``example.com``, ``.example.com`` for all below it,
-    ``*``; so may a host."""
+    """Limits for some domains or hosts. A domain may be a pattern: ``example.com``, ``.example.com`` for all domains
+    below it, ``*``; so may a host."""
 
     domain: Annotated[
         tuple[str, ...],
@@ -121,7 +121,7 @@ class PaceRule(msgspec.Struct, frozen=True):
 
 
 class ScopeLimits(msgspec.Struct, frozen=True):
-    """Of one scope, for the whole node. `start` connections at first, more by and by, at most `most`."""
+    """The limits of one scope for the whole node: `start` connections at first, growing to at most `most`."""
 
     most: int
     start: int
@@ -129,8 +129,8 @@ class ScopeLimits(msgspec.Struct, frozen=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """Of one destination: the scopes that it stands in, its own first; those of them that have a rate; the least of
-    their limits. `messages_per_connection_max` 0: none but the transport's own."""
+    """The pace of one destination: its scopes, its own one first; those of them that have a rate; the lowest of their
+    limits. `messages_per_connection_max` 0: only the transport's own limit."""
 
     scopes: tuple[str, ...]
     rated: tuple[str, ...]
@@ -140,7 +140,7 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Patterns(Generic[_T]):
-    """Values by name pattern; the most exact pattern wins."""
+    """Values by patterns of names; the most exact pattern wins."""
 
     def __init__(self, entries: Iterable[tuple[str, _T]]) -> None:
         self._entries: dict[str, _T] = {}
@@ -161,8 +161,8 @@ class Patterns(Generic[_T]):
 
 
 class PaceTable:
-    """The rules of one configuration. `most`, `start`, `recipients_max`: if no rule says otherwise. `here`: limits of
-    our own domains, by the destination's key."""
+    """The rules of one configuration. `most`, `start`, `recipients_max`: used if no rule says otherwise. `here`: limits
+    of our own domains, by the key of the destination."""
 
     def __init__(
         self, rules: Sequence[PaceRule], *, most: int, start: int, recipients_max: int,
@@ -186,13 +186,13 @@ class PaceTable:
         self._plain = not rules and not self._here
 
     def needs_hosts(self, destination: Destination) -> bool:
-        """Whether it must be known which hosts serve this destination, to tell its pace."""
+        """Whether the pace of this destination depends on the hosts that serve it."""
         return self._by_host and destination.transport is _SMTP and (
             bool(destination.domain) or any(server.mx for server in destination.servers)
         )
 
     def of(self, destination: Destination, hosts: Sequence[str] = ()) -> Pace:
-        """`hosts`: the names of those that it may go to, if it `needs_hosts`."""
+        """The pace of a destination. `hosts`: the names of the hosts to which it may go, if it `needs_hosts`."""
         if self._plain:
             limits = self._own_limits(None, remote=destination.transport is _SMTP)
             return Pace((destination.key,), (), limits.most, 0, self._recipients_max)
@@ -212,7 +212,7 @@ class PaceTable:
         return self._joined(scopes)
 
     def limits(self, scope: str) -> ScopeLimits:
-        """Of a scope, by its name."""
+        """The limits of a scope, by its name."""
         kind, _, name = scope.partition(":")
         match kind:
             case "provider" if name in self._providers:
@@ -224,9 +224,9 @@ class PaceTable:
         return self._own_limits(self._own_rule(scope), remote=not scope.startswith(_LOCAL))
 
     def _own_rule(self, key: str) -> PaceRule | None:
-        """By the destination's key, which is the recipients' domain if mail goes by MX, and ends with it behind a
-        next hop (`Destination.apart`). Rules are for remotes. Mail that demands more of the way than other mail counts
-        by itself, within the same limits."""
+        """The rule for the key of the destination. The key is the domain of the recipients if mail goes by MX; for a
+        next hop it ends with this domain (`Destination.apart`). Rules are for remotes. Mail with higher demands on its
+        way counts by itself, within the same limits."""
         if key in self._here:
             return self._here[key]
         return None if key.startswith(_LOCAL) else self._domains.find(domain_of(key))
@@ -245,13 +245,13 @@ class PaceTable:
         )
 
     def _own_limits(self, rule: PaceRule | None, *, remote: bool) -> ScopeLimits:
-        """Of a destination. Local delivery needs no caution: it has all its connections at once."""
+        """The limits of a destination. Local delivery needs no caution: it has all its connections at once."""
         most = rule.connections_max if rule is not None and rule.connections_max else self._most
         start = rule.connections_start if rule is not None and rule.connections_start else self._start
         return ScopeLimits(most, min(start, most) if remote else most, rule.rate if rule is not None else None)
 
     def _shared_limits(self, rule: PaceRule | None) -> ScopeLimits:
-        """Of a shared scope: no limit but those that its rule names, and no caution beyond its destinations' own."""
+        """The limits of a shared scope: only those that its rule names; its destinations have their own caution."""
         most = rule.connections_max if rule is not None and rule.connections_max else UNLIMITED
         start = rule.connections_start if rule is not None and rule.connections_start else most
         return ScopeLimits(most, min(start, most), rule.rate if rule is not None else None)

@@ -1,4 +1,4 @@
-"""Which pace a lane has: found when the lane is opened and after each reload. If rules name hosts, it depends on the
+"""Finds the pace of a lane, when the lane is opened and after each reload. If rules name hosts, the pace depends on the
 hosts that serve the destination (`queue.pace`).
 
 What always holds:
@@ -28,8 +28,8 @@ _KEPT_S: Final = 300.0  # for how long
 
 
 class Pacing:
-    """The paces of a worker's lanes. `is_open(lane)`: somebody still waits for it. `on_found(lane)`: it has its pace,
-    after its hosts had to be looked up, or after a reload."""
+    """The paces of a worker's lanes. `is_open(lane)`: whether the lane still needs its pace. `on_found(lane)` is called
+    when the lane has its pace, after its hosts were looked up or after a reload."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Pacing:
         self._sharing: dict[str, dict[Lane, None]] = {}  # lanes in a scope that is not theirs alone
 
     def find(self, lane: Lane) -> None:
-        """What limits the destination; if rules name hosts, these are looked up first."""
+        """Finds the limits of the destination. If rules name hosts, looks these up first."""
         destination = lane.destination
         if self._hosts_of is None or not self._table.needs_hosts(destination):
             self._set(lane, self._table.of(destination))
@@ -86,7 +86,7 @@ class Pacing:
             self._sharing.setdefault(scope, {})[lane] = None
 
     def leave(self, lane: Lane) -> None:
-        """The lane is closed, or about to get another pace."""
+        """Forgets the lane: it is closed, or gets another pace."""
         if lane.pace is not None:
             for scope in lane.pace.scopes[1:]:
                 lanes = self._sharing.get(scope)
@@ -96,11 +96,11 @@ class Pacing:
                         del self._sharing[scope]
 
     def sharing(self, scope: str) -> Sequence[Lane]:
-        """The lanes that stand in a scope which is not theirs alone."""
+        """Returns the lanes of a scope that more than one lane may share."""
         return list(self._sharing.get(scope, ()))
 
     def renew(self, table: PaceTable, lanes: Sequence[Lane]) -> None:
-        """After a reload: these lanes, and those to come, go by another table."""
+        """Takes another table after a reload, for these lanes and for later ones."""
         self._table = table
         self._kept.clear()
         for lane in lanes:
@@ -108,7 +108,8 @@ class Pacing:
                 self._find_anew(lane)
 
     def _find_anew(self, lane: Lane) -> None:
-        """What waits in it may have waited for the hosts, or for a rate, of which nobody may tell any more."""
+        """Finds the pace of a lane again. Mail in it may have waited for hosts, or for a rate, that do not count any
+        more."""
         self.find(lane)
         if lane.pace is not None:
             self._on_found(lane)

@@ -1,4 +1,4 @@
-"""The queue of one worker: it gives every accepted recipient its next event, until it has come to its end.
+"""The queue of one worker: it decides what comes next for every accepted recipient, until the recipient has its end.
 
 Fresh messages go from their commit straight to a courier. A recipient that must wait is a row in the spool; memory
 holds only the time at which the first row of its destination is due, and only if this time is near. All state belongs
@@ -9,15 +9,15 @@ reports by callbacks:
 
     queue.loading     from the spool into memory, when it is due
     queue.carrying    lanes → couriers → jobs → outcomes
-    queue.awaiting    destinations that have to be waited for
+    queue.awaiting    destinations that must be looked up
     queue.settling    outcomes → settlements
     queue.capacity    what is in memory, and how much may be
-    queue.status      what is told of all this
+    queue.status      what operators hear about all this
 
 What always holds:
-- A recipient in memory is in exactly one place: an item of a lane, a job of a courier, a settlement under way, or its
-  destination is being waited for (`QueuedMessage.active`). All others are the spool's, and `queue.loading` knows when
-  they are due.
+- A recipient in memory is in exactly one place: an item of a lane, a job of a courier, a settlement under way, or it
+  waits for its destination (`QueuedMessage.active`). The spool has all others, and `queue.loading` knows when they are
+  due.
 - A job's outcome becomes one settlement; the recipient is not tried again until this is committed (promise 4).
 - Mail without room in memory waits in the spool, without an attempt.
 
@@ -64,9 +64,9 @@ def _no_openings(destination_key: str) -> Sequence[str]:
 
 
 class Queue:
-    """See the module. `stream` takes the events that belong to no commit. `destination_of`: `mail.routing` has its
-    contract; `outbound`: `mail.job` has its contract; None: all mail goes by the names of its envelope. `openings`:
-    what those for a destination are at, in words."""
+    """See the module. `stream` takes the events that belong to no commit. `mail.routing` has the contract of
+    `destination_of`, `mail.job` that of `outbound`; if that is None, all mail goes with the names of its envelope.
+    `openings` says in words what the connections that are being opened for a destination do."""
 
     def __init__(
         self,
@@ -112,15 +112,13 @@ class Queue:
     # -- in and out of the worker's life -------------------------------------------------------------------------
 
     def start(self, shards: Sequence[int]) -> None:
-        """Take up what the spool holds: rows that wait, and messages accepted yet never settled."""
+        """Takes up what the spool holds: rows that wait, and messages that were accepted and never settled."""
         self._loading.start(shards)
 
     async def drain(self, limit_s: float) -> bool:
-        """Start nothing new; wait until what is being carried has ended and is committed. False if time ran out.
-
-        What no courier has stays as the spool has it, fresh or due, also if its connection was being opened: the
-        next start tries it at once.
-        """
+        """Starts nothing new, and waits until everything that is carried has ended and is committed. Returns False if
+        the time is over. Mail without a courier stays in the spool as it is, fresh or due, also if its connection was
+        being opened: the next start tries it at once."""
         self._stopping = True
         self._loading.stop()
         self._awaiting.stop()
@@ -136,7 +134,7 @@ class Queue:
     def take(
         self, options: QueueOptions, destination_of: DestinationOf, pace: PaceTable, outbound: Outbound | None = None
     ) -> None:
-        """Settings: everything that comes from now on goes by these."""
+        """Takes new settings: they hold for everything that comes from now on."""
         self.options, self.destination_of = options, destination_of
         self._capacity.take(options)
         self._settling.take(options)
@@ -146,7 +144,7 @@ class Queue:
         self._carrying.take(options, pace, outbound)
 
     def _renew_destination(self, lane: Lane) -> None:
-        """What waits keeps its destination, which is now reached as the new settings say."""
+        """Keeps the destination of mail that waits, but reaches it as the new settings say."""
         if not len(lane.ready):
             return
         item = lane.ready.first()
@@ -162,17 +160,17 @@ class Queue:
             let_go(found)  # it was looked up a moment ago
 
     def give_up_connection(self, scope: str) -> None:
-        """Another worker, or another destination, needs a connection of this scope."""
+        """Gives up a connection of this scope for another worker or destination."""
         self._carrying.give_up_connection(scope)
 
     # -- messages come in ----------------------------------------------------------------------------------------
 
     def add(self, stored: Stored) -> None:
-        """A message whose acceptance is durable, with no recipient settled yet."""
+        """Takes a message whose acceptance is durable; no recipient is settled yet."""
         self._take_up(QueuedMessage(stored.envelope, stored.content, None, stored.only_crlf))
 
     def wait(self, number: int, rows: Sequence[Waiting]) -> None:
-        """A message whose acceptance is durable, and whose recipients wait for a time of their own (RFC 4865)."""
+        """Takes a message whose acceptance is durable, and whose recipients wait for a time of their own (RFC 4865)."""
         if not self._stopping:
             shard = identifier.shard_of(number)
             for row in rows:
@@ -201,14 +199,14 @@ class Queue:
             self._dispatch(mail, range(len(recipients)))
 
     def _dispatch(self, mail: QueuedMessage, indexes: Sequence[int]) -> None:
-        """Send recipients of one message to the lanes of their destinations; all are in `mail.active` already."""
+        """Sends recipients of one message to the lanes of their destinations. All are in `mail.active` already."""
         envelope = mail.envelope
         self._send_out(
             mail, [(index, self.destination_of(envelope, envelope.recipients[index])) for index in indexes]
         )
 
     def _send_out(self, mail: QueuedMessage, answers: Iterable[tuple[int, Answer]]) -> None:
-        """Each recipient goes to the lane of its destination, or waits until that is known."""
+        """Sends each recipient to the lane of its destination, or lets it wait until the destination is known."""
         groups: dict[tuple[str, Address | None], list[int]] = {}
         recipients = mail.envelope.recipients
         destinations: dict[str, Destination] = {}
@@ -235,7 +233,8 @@ class Queue:
             self._await(mail, pending)
 
     def _hold(self, mail: QueuedMessage, held: Sequence[tuple[int, Attempt]]) -> None:
-        """Routes that hold mail. Of what an operator has released they are asked once more, without their holds."""
+        """Handles routes that hold mail. If an operator has released a recipient, its route is asked again without
+        holds."""
         envelope, states = mail.envelope, mail.states or {}
         released = [index for index, _ in held if index in states and states[index].released]
         kept = [each for each in held if each[0] not in released]
@@ -252,7 +251,8 @@ class Queue:
             )
 
     def _await(self, mail: QueuedMessage, pending: Sequence[tuple[int, Awaitable[Found]]]) -> None:
-        """Destinations that have to be waited for. If too many are, the spool keeps the recipients in the meantime."""
+        """Waits for destinations that must be looked up. If there are too many, the spool keeps the recipients
+        meanwhile."""
         room = self._awaiting.room
         if room:
             self._awaiting.ask(mail, pending[:room])
@@ -262,7 +262,7 @@ class Queue:
             self._spill(mail, tuple(index for index, _ in pending[room:]))
 
     def _on_found(self, mail: QueuedMessage, answers: list[tuple[int, Found]]) -> None:
-        """Destinations are known, or why they are not."""
+        """Takes destinations that were looked up, or the reasons why there are none."""
         for index, found in answers:
             if isinstance(found, Destination):
                 mail.known = {**(mail.known or {}), index: found}
@@ -276,7 +276,7 @@ class Queue:
             self._carrying.close_if_unused(lane)
 
     def _spill(self, mail: QueuedMessage, indexes: tuple[int, ...]) -> None:
-        """There is no room for these recipients in memory: they wait in the spool."""
+        """Leaves these recipients in the spool, because memory has no room for them."""
         if mail.states is None:
             rows = self._rows(mail, indexes, self._clock.now_us())
             self._settling.settle(mail, Settlement(mail.envelope.id, waiting=rows), indexes)
@@ -293,7 +293,7 @@ class Queue:
     def _on_committed(
         self, mail: QueuedMessage, settlement: Settlement, removed_from_memory: set[int], settling_next: set[int]
     ) -> None:
-        """A settlement is durable."""
+        """Takes note that a settlement is durable."""
         if settlement.waiting:
             self._loading.note(settlement, mail.active.difference(removed_from_memory), settling_next)
         self._forget(mail, removed_from_memory)
@@ -302,7 +302,7 @@ class Queue:
         self._carrying.go_on()
 
     def _rows(self, mail: QueuedMessage, indexes: Sequence[int], due_us: int) -> tuple[Waiting, ...]:
-        """Rows for recipients of a message that has none in the spool yet."""
+        """Returns rows for recipients of a message that has none in the spool yet."""
         envelope, known = mail.envelope, mail.known or {}
         rows = []
         for index in indexes:
@@ -311,7 +311,7 @@ class Queue:
         return tuple(rows)
 
     def _forget(self, mail: QueuedMessage, indexes: Sequence[int] | set[int]) -> None:
-        """These recipients are in memory no more; with the last of them, and its last settlement, the message."""
+        """Removes these recipients from memory; with the last one and its last settlement also the message."""
         mail.active.difference_update(indexes)
         if mail.failing and len(mail.failing) == len(mail.active):
             self._settling.tell_failures(mail)  # there is nobody left to wait for
@@ -321,11 +321,9 @@ class Queue:
     # -- for operators -------------------------------------------------------------------------------------------
 
     def withdraw(self, number: int) -> tuple[int, ...]:
-        """Take all recipients of a message that are not being carried or settled out of memory.
-
-        They are rows in the spool then, and nobody's but the caller's until he calls `changed`. The answer names those
-        that could not be withdrawn.
-        """
+        """Takes all recipients of a message out of memory, except those that are being carried or settled. They are
+        rows in the spool then, and belong to the caller until it calls `changed`. Returns the recipients that could not
+        be withdrawn."""
         destination_keys = self._loading.withdrawn.setdefault(number, set())
         mail = self._capacity.mails.get(number)
         if mail is None:
@@ -355,8 +353,8 @@ class Queue:
         return tuple(sorted(mail.active))
 
     def changed(self, number: int, destination_keys: Sequence[str]) -> None:
-        """The message is the queue's again, and rows of these destinations are due: look at them now, back-off or not.
-        What was withdrawn and not changed goes back to where it was."""
+        """Gives the message back to the queue. Rows of these destinations are due: they are loaded now, also during a
+        back-off. What was withdrawn and not changed goes back to its place."""
         shard = identifier.shard_of(number)
         for destination_key in destination_keys:
             self._carrying.troubles.over(destination_key)

@@ -19,8 +19,8 @@ _US = 1_000_000
 
 
 def interval_s(options: QueueOptions, age_s: float, random: random.Random) -> float:
-    """Seconds to wait after a failure of a message of this age. If there were no attempts out of turn, each pause is
-    `retry_factor` times the one before: the pauses before add up to the age, (pause - first) / (factor - 1)."""
+    """Seconds to wait after a failure of a message of this age. Without attempts out of turn, each pause is
+    `retry_factor` times the one before, so the age is the sum of the pauses before: (pause - first) / (factor - 1)."""
     grown = options.retry_first_s + (options.retry_factor - 1.0) * max(0.0, age_s)
     return min(grown, options.retry_max_s) * (1.0 + options.retry_jitter * (2.0 * random.random() - 1.0))
 
@@ -32,7 +32,7 @@ def backoff_s(options: QueueOptions, failures: int, random: random.Random) -> fl
 
 
 def expires_us(options: QueueOptions, envelope: Envelope) -> int:
-    """When the message's lifetime ends; with BY= in return mode at the latest when its time is over."""
+    """When the lifetime of the message ends; with BY= in return mode, at the latest when that time is over."""
     lifetime_s = options.lifetime_s if envelope.reverse_path is not None else options.lifetime_dsn_s
     if not envelope.parameters:
         return envelope.accepted_us + int(lifetime_s * _US)
@@ -42,12 +42,12 @@ def expires_us(options: QueueOptions, envelope: Envelope) -> int:
 
 
 def is_overdue(envelope: Envelope, now_us: int) -> bool:
-    """Whether a message that was to be there or returned by now must not be delivered any more (RFC 2852)."""
+    """Whether the message must not be delivered any more, because the sender's time for it is over (RFC 2852)."""
     return 0 < wishes.deadline_us(envelope, wishes.ByMode.RETURN) <= now_us
 
 
 def delay_due_us(options: QueueOptions, envelope: Envelope) -> int:
-    """When a delay is to be told, 0 for never; with BY= in notify mode when its time is over, and not before."""
+    """When a delay is to be reported, 0 for never; with BY= in notify mode when that time is over, and not before."""
     if envelope.reverse_path is None:
         return 0
     begin_us = envelope.accepted_us
@@ -60,7 +60,8 @@ def delay_due_us(options: QueueOptions, envelope: Envelope) -> int:
 
 
 def wants_delay(recipient: Recipient) -> bool:
-    """RFC 3461 §4.1: DELAY must be asked for, or NOTIFY be absent (§5.2.6 leaves that to us: we tell)."""
+    """Whether a delay is reported. RFC 3461 §4.1: NOTIFY has DELAY, or there is no NOTIFY (§5.2.6 lets us choose: we
+    report)."""
     return recipient.notify is Notify.UNSET or bool(recipient.notify & Notify.DELAY)
 
 

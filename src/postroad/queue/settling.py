@@ -47,10 +47,9 @@ Keys = dict[int, str]  # the key of each recipient's destination, by its index
 
 
 class Settling:
-    """See the module. `rows_of(mail, indexes, due_us)`: rows for recipients that have
-    none in the spool yet. `on_committed(mail, settlement, removed_from_memory, settling_next)`: the settlement is
-    durable. Some recipients left memory with it; the next settlement of the message is under way by now and is about
-    others."""
+    """See the module. `rows_of(mail, indexes, due_us)` returns rows for recipients that have none in the spool yet.
+    `on_committed(mail, settlement, removed_from_memory, settling_next)` is called when the settlement is durable. Then
+    some recipients have left memory, and the next settlement of the message, about others, is under way."""
 
     def __init__(
         self,
@@ -81,12 +80,12 @@ class Settling:
         self.unsettled = 0  # outcomes whose commit has not come
 
     def take(self, options: QueueOptions) -> None:
-        """Settings."""
+        """Takes new settings."""
         self.options = options
         self._of_retry.clear()
 
     def options_for(self, retry: Retry | None) -> QueueOptions:
-        """The settings of mail for a destination with these pauses and lifetimes."""
+        """Returns the settings for mail to a destination with these pauses and lifetimes."""
         if retry is None:
             return self.options
         found = self._of_retry.get(retry)
@@ -107,7 +106,7 @@ class Settling:
         return number in self._under_way
 
     def stop(self, mails: Sequence[QueuedMessage]) -> None:
-        """From here on nothing waits for company."""
+        """Stops keeping failures back: from here on each is settled at once."""
         self._stopping = True
         for mail in mails:
             self.tell_failures(mail)
@@ -118,8 +117,8 @@ class Settling:
         self, mail: QueuedMessage, results: Outcomes, destination_key: str, not_before_us: int = 0,
         retry: Retry | None = None,
     ) -> None:
-        """Turn outcomes of one destination into one settlement; failures may wait for others of their message. `retry`:
-        the destination's."""
+        """Turns outcomes of one destination into one settlement. Failures may wait for other failures of their message.
+        `retry`: the pauses of the destination."""
         if len(results) == 1 and results[0][1].outcome in ENDS:
             index, attempt = results[0]
             if not _is_wanted(mail.envelope, index, attempt):  # so end nearly all recipients: nobody is to be told
@@ -141,9 +140,9 @@ class Settling:
     def _gather(
         self, mail: QueuedMessage, results: Outcomes, destination_key: str, options: QueueOptions
     ) -> Outcomes:
-        """Failures are kept back for `gather_s` while other recipients of the message are under way, so that a message
-        to a thousand dead domains brings one report and not a thousand. To the spool they are recipients that were not
-        tried yet: after a crash they are tried, and fail, again. The answer is what is not kept back."""
+        """Keeps failures back for `gather_s` while other recipients of the message are under way, so that a message to
+        a thousand dead domains brings one report and not a thousand. In the spool these recipients count as not tried
+        yet: after a crash they are tried, and fail, again. Returns what is not kept back."""
         now_us = self._clock.now_us()
         late = now_us >= schedule.expires_us(options, mail.envelope)
         failed = [
@@ -162,7 +161,7 @@ class Settling:
         return [each for each in results if each[0] not in kept]
 
     def tell_failures(self, mail: QueuedMessage) -> None:
-        """What was gathered becomes one settlement, with one report."""
+        """Makes one settlement, with one report, of the failures that were kept back."""
         failing, mail.failing = mail.failing, []
         if failing:
             results = [(index, attempt) for index, attempt, _ in failing]
@@ -172,7 +171,7 @@ class Settling:
     def _finish_now(
         self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int, options: QueueOptions
     ) -> None:
-        """If a DSN needs the content and it is not in memory, it is read first."""
+        """Settles. If a DSN needs content that is not in memory, reads it first."""
         if mail.content is None and self._needs_content(mail, results, options):
             self.unsettled += 1
             self._spool.content(
@@ -241,7 +240,7 @@ class Settling:
         self, mail: QueuedMessage, results: Outcomes, destination_keys: Keys, not_before_us: int,
         options: QueueOptions, now_us: int,
     ) -> _Judged:
-        """Which recipients have ended, when the others are due, who is to be told."""
+        """Finds which recipients have ended, when the others are due, and which reports are needed."""
         envelope = mail.envelope
         found = _Judged()
         expires_us = schedule.expires_us(options, envelope)
@@ -293,7 +292,8 @@ class Settling:
     def _reported(
         self, mail: QueuedMessage, outcomes: Outcomes, *, delayed: bool, content: Content, until_us: int
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]] | None:
-        """The DSNs. None if making them broke: a bug, which is logged and must not strand the recipients."""
+        """Makes the DSNs. Returns None if that broke: a bug, which is logged and must not leave the recipients without
+        a next attempt."""
         try:
             return self._report(mail.envelope, outcomes, delayed=delayed, content=content, until_us=until_us)
         except Exception:
@@ -326,7 +326,7 @@ class Settling:
         return rows
 
     def hold(self, mail: QueuedMessage, held: Outcomes) -> None:
-        """Recipients whose route says that their mail is held, with why."""
+        """Holds recipients because their route says so, with the reason."""
         envelope, now_us, states = mail.envelope, self._clock.now_us(), mail.states or {}
         rows, names_of = [], dict[str, list[str]]()
         for index, attempt in held:
@@ -344,7 +344,8 @@ class Settling:
     # -- commits ------------------------------------------------------------------------------------------------------
 
     def settle(self, mail: QueuedMessage, settlement: Settlement, indexes: Sequence[int]) -> None:
-        """Commit; `indexes` are those that leave memory with it. One settlement of a message at a time."""
+        """Commits a settlement. `indexes`: the recipients that leave memory with it. A message has one settlement at a
+        time."""
         if mail.states is None:
             if len(settlement.ended) + len(settlement.waiting) < len(mail.envelope.recipients):
                 named = {*settlement.ended, *(row.index for row in settlement.waiting)}
@@ -403,8 +404,8 @@ _UNSET: Final = Notify.UNSET  # what nearly all recipients have; flags are slow 
 
 
 class _Judged:
-    """What became of the recipients of one message. `to_report`: ends that want a DSN, `delayed`: deferrals that do.
-    `groups`: names of those with the same attempt, number of attempts, due time and destination."""
+    """What became of the recipients of one message. `to_report`: ends that want a DSN. `delayed`: deferrals that want
+    one. `groups`: names of recipients with the same attempt, number of attempts, due time and destination."""
 
     __slots__ = ("delayed", "ended", "groups", "to_report", "waiting")
 
@@ -417,7 +418,7 @@ class _Judged:
 
 
 def _merge(settlements: Sequence[Settlement]) -> Settlement:
-    """Settlements of one message, in their order, as one."""
+    """Joins settlements of one message, in their order."""
     if len(settlements) == 1:
         return settlements[0]
     ended = tuple(index for one in settlements for index in one.ended)
@@ -433,7 +434,7 @@ def _merge(settlements: Sequence[Settlement]) -> Settlement:
 
 
 def _attempts(mail: QueuedMessage, index: int) -> int:
-    """How many there have been with the one that has just ended."""
+    """How many attempts there were, with the one that has just ended."""
     state = mail.states.get(index) if mail.states else None
     return state.attempts + 1 if state is not None else 1
 
@@ -453,16 +454,17 @@ def _may_report(options: QueueOptions, envelope: Envelope, now_us: int) -> bool:
 
 
 def _late(attempt: Attempt, envelope: Envelope) -> Attempt:
-    """The attempt as a delay is told of: with BY= in notify mode the news is that the time is over (RFC 2852)."""
+    """The attempt as the report of a delay shows it: with BY= in notify mode the news is that the time is over (RFC
+    2852)."""
     if not envelope.parameters or not wishes.deadline_us(envelope, wishes.ByMode.NOTIFY):
         return attempt
     return msgspec.structs.replace(attempt, status="4.4.7")
 
 
 def _expired(attempt: Attempt, envelope: Envelope, now_us: int) -> Attempt:
-    """The last attempt of a recipient whose time is over; the code of the actual problem is kept (RFC 3463 §3.5,
+    """The last attempt of a recipient whose time is over. It keeps the code of the actual problem (RFC 3463 §3.5,
     X.4.7: "the code for the actual problem found … should be returned rather than this code"), unless the sender has
-    set the time itself (RFC 2852)."""
+    set the time (RFC 2852)."""
     if envelope.parameters and schedule.is_overdue(envelope, now_us):
         text = f"it could not be delivered within the time that the sender has set; the last attempt: {attempt.text}"
         return msgspec.structs.replace(attempt, outcome=_FAILED, status="5.4.7", text=text)

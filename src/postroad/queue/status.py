@@ -30,7 +30,8 @@ Openings = Callable[[str], Sequence[str]]
 
 
 class QueueStatus:
-    """See the module. `openings(destination_key)`: what those for a destination are at, in words."""
+    """See the module. `openings(destination_key)` says in words what the connections do that are being opened for it.
+    """
 
     def __init__(
         self, capacity: Capacity, troubles: Troubles, awaiting: Awaiting, clock: Clock, openings: Openings
@@ -42,9 +43,9 @@ class QueueStatus:
         self._openings = openings
 
     def paces(self, destination_keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Of those of these destinations that are at work or left alone: their scopes, and what their mail waits for
-        ("permit", "rate", else in words; "" for nothing), why it is left alone, and the recipients' domains of what is
-        in memory; and what is being done. `ALL_THAT_WAIT`: also those that have most waiting or under way."""
+        """For those of these destinations that are at work or left alone: their scopes; what their mail waits for
+        ("permit", "rate", else in words; "" for nothing); why they are left alone; the domains of the recipients in
+        memory; and what is being done. `ALL_THAT_WAIT` adds those with the most mail waiting or under way."""
         told: dict[str, dict[str, Any]] = {}
         named = dict.fromkeys(destination_keys)
         if named.pop(ALL_THAT_WAIT, True) is None:
@@ -105,7 +106,7 @@ class QueueStatus:
         return 0.0 if trouble is None else (trouble.until_us - self._clock.now_us()) / 1_000_000
 
     def troubles(self) -> dict[str, tuple[int, int, str]]:
-        """Destinations left alone for now: failures in a row, until when, and why."""
+        """The destinations that are left alone now: failures in a row, until when, and why."""
         return self._troubles.summary()
 
     @property
@@ -118,7 +119,7 @@ class QueueStatus:
 
 
 def _domains(lane: Lane) -> list[str]:
-    """The domains of what waits in a lane, or is carried: of a next hop there may be any."""
+    """The domains of the mail that waits in a lane, or is carried. A next hop may have any number of them."""
     found: set[str] = set()
     carried = (slot.item for slot in lane.slots.values() if slot.item is not None)
     for item in islice(chain(carried, lane.ready), _LOOKED_MAX):

@@ -1,7 +1,7 @@
 """Destinations in trouble: those that could not be reached, how often in a row, and until when they are left alone.
 
-What always holds: at most `TROUBLES_MAX` are remembered. A time further ahead than any back-off comes from a clock that
-was set back, and holds nobody up. Not here: what happens to the mail meanwhile (`queue.carrying`).
+What always holds: at most `TROUBLES_MAX` are remembered. If a time is further ahead than any back-off, the clock was
+set back, and the time does not count. Not here: what happens to the mail meanwhile (`queue.carrying`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Trouble:
 
 
 class Troubles:
-    """Those of one worker, by the keys of destinations. `options()`: as they are now."""
+    """The troubles of one worker, by the keys of destinations. `options()` returns the present settings."""
 
     def __init__(self, clock: Clock, random: random.Random, options: Callable[[], QueueOptions]) -> None:
         self._clock = clock
@@ -39,17 +39,17 @@ class Troubles:
         self._known: dict[str, Trouble] = {}
 
     def of(self, destination_key: str) -> Trouble | None:
-        """What is remembered of a destination; its time may be over."""
+        """What is remembered of a destination. Its time may be over."""
         return self._known.get(destination_key)
 
     def is_left_alone(self, trouble: Trouble) -> bool:
-        """Whether its time is not over."""
+        """Whether the destination is left alone now."""
         ahead_us = trouble.until_us - self._clock.now_us()
         return 0 < ahead_us <= self._options().backoff_max_s * 2_000_000
 
     def failed(self, destination_key: str, attempt: Attempt, options: QueueOptions) -> Trouble:
-        """The destination could not be reached: its trouble from here on, by these settings. One failure while it is
-        left alone already, by a connection that was begun before, is no further one."""
+        """Notes that the destination could not be reached, and returns its trouble by these settings. If a connection
+        that was begun before fails while the destination is left alone already, this is not a further failure."""
         trouble = self._known.get(destination_key)
         if trouble is None or not self.is_left_alone(trouble):
             now_us = self._clock.now_us()
@@ -60,7 +60,7 @@ class Troubles:
         return trouble
 
     def over(self, destination_key: str) -> None:
-        """It was reached, or an operator wants it to be tried."""
+        """Forgets the trouble: the destination was reached, or an operator wants it to be tried."""
         self._known.pop(destination_key, None)
 
     def summary(self) -> dict[str, tuple[int, int, str]]:
@@ -71,7 +71,7 @@ class Troubles:
         }
 
     def _remember(self, destination_key: str, trouble: Trouble, now_us: int) -> None:
-        """What is over long ago goes, and if that is not enough, those that were remembered first."""
+        """Keeps a trouble. Removes those that are over for long; if that is not enough, the oldest ones."""
         known = self._known
         if len(known) >= TROUBLES_MAX and destination_key not in known:
             over_us = now_us - int(self._options().backoff_max_s * 1_000_000)
