@@ -2,8 +2,12 @@
 
 What always holds: a command is a list of words that no shell ever sees (CVE-2020-7247, CVE-2019-10149); the program
 gets only the environment that is given, only its three descriptors, and a session and process group of its own. When
-`run` returns, the program has ended; its whole group is ended with it, or when its time is over. The first `output_max`
+`run` returns, the program has ended. If its time is over, its whole group is ended with it. The first `output_max`
 octets of its output are kept; the rest is read and dropped, so that a full pipe never stops the program.
+
+A program may end and leave processes behind that go on with its work: a list server takes a message, says 0, and sends
+it to the members afterwards. So nothing of a program that has ended by itself is killed while it has time. `run` waits
+until nobody holds its output open any more, as Postfix does; processes that have closed it are not waited for.
 
 The loop's own `subprocess_exec` is not used, because uvloop's passes inheritable descriptors (our listening sockets!)
 to the program and cuts words at a NUL.
@@ -26,7 +30,7 @@ from typing import IO, Final, Protocol
 
 import msgspec
 
-# Between asking a group to end and killing it; and for output that children left behind still hold open.
+# Between asking a group to end and killing it; and for the output of a group that was killed.
 _GRACE_S: Final = 2.0
 
 
@@ -80,7 +84,7 @@ class SystemPrograms:
         try:
             return await running.end(timeout_s)
         except asyncio.CancelledError:
-            ended = await running.end(0.0)
+            ended = running.ended() if running.has_exited else await running.end(0.0)
             return msgspec.structs.replace(ended, timed_out=False, broken_off=True)
         finally:
             running.finish()
@@ -110,8 +114,8 @@ def _start(
 class _Running:
     """One program from its start to its end, driven by the loop.
 
-    Its first process stays unreaped until its group has been killed: so long its number, which is the group's, cannot
-    be given to anybody else.
+    Its first process stays unreaped as long as its group may be killed: so long its number, which is the group's,
+    cannot be given to anybody else.
     """
 
     def __init__(
@@ -134,15 +138,24 @@ class _Running:
 
     async def end(self, timeout_s: float) -> ProgramResult:
         """Wait for its end, or bring it about."""
+        begun_s = self._loop.time()
         timed_out = not await _within(self._exited, timeout_s)
         if timed_out:
             self._kill(signal.SIGTERM)
-            if not await _within(self._exited, _GRACE_S):
-                self._kill(signal.SIGKILL)
-                await self._exited
-        elif not await _within(self._silent, _GRACE_S):
-            self._kill(signal.SIGKILL)  # what it left running holds its output open
+            await _within(self._exited, _GRACE_S)
+            self._kill(signal.SIGKILL)
+            await self._exited
+        elif not await _within(self._silent, max(0.0, timeout_s - (self._loop.time() - begun_s))):
+            self._kill(signal.SIGKILL)  # what it left running holds its output open, and its time is over
             await _within(self._silent, _GRACE_S)
+        return self.ended(timed_out=timed_out)
+
+    @property
+    def has_exited(self) -> bool:
+        return self._exited.done()
+
+    def ended(self, *, timed_out: bool = False) -> ProgramResult:
+        """How it ended, after its first process has exited."""
         self.finish()
         code = self._process.returncode
         output = bytes(self._output)
@@ -151,14 +164,15 @@ class _Running:
         return ProgramResult(code, 0, output, timed_out)
 
     def finish(self) -> None:
-        """Leave nothing of it behind: no pipe, no process of its group. To be called more than once does no harm."""
+        """Leave no pipe behind, and no process of a group whose first one has not exited. To be called more than once
+        does no harm."""
         self._close_input()
         self._close_output()
         if self._process.returncode is None:
-            self._kill(signal.SIGKILL)
             if self._exited.done():
                 self._process.wait()  # it has exited: this only reaps it
             else:
+                self._kill(signal.SIGKILL)
                 self._exited.add_done_callback(lambda _: self._process.wait())
 
     def _watch(self) -> None:

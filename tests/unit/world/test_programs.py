@@ -110,12 +110,65 @@ def test_one_that_ignores_sigterm(loop_factory: Factory, monkeypatch: pytest.Mon
     assert ended.timed_out and ended.signal_number == signal.SIGKILL and ended.output == b"ready\n"
 
 
-def test_what_it_leaves_running_is_killed(loop_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroad.world.programs._GRACE_S", 0.1)
+LEAVES = """
+import os, time
+if not os.fork():
+    {closes}
+    while not os.path.exists({mark!r} + '.go'):
+        time.sleep(0.01)
+    open({mark!r}, 'w').write('done')
+"""
+
+
+def test_what_it_leaves_running_does_its_work(loop_factory: Factory, tmp_path: Path) -> None:
+    """A list server takes a message, says 0, and sends it to the members afterwards."""
+    mark, go = tmp_path / "mark", tmp_path / "mark.go"
+    ended = run(loop_factory, *python(LEAVES.format(closes="os.close(1); os.close(2)", mark=str(mark))))
+    assert ended == ProgramResult(0) and not mark.exists()
+    go.touch()
+    until = time.monotonic() + 10
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mark.exists()
+
+
+def test_who_holds_its_output_open_is_waited_for(loop_factory: Factory, tmp_path: Path) -> None:
+    mark, go = tmp_path / "mark", tmp_path / "mark.go"
+    code = python(LEAVES.format(closes="pass", mark=str(mark)))
+    ended = run(loop_factory, "/bin/sh", "-c", f'"$0" "$@"; (sleep 3; touch {go}) & exit 5', *code)
+    assert ended.exit_code == 5 and mark.read_text() == "done"
+
+
+def test_what_it_leaves_running_is_killed_when_its_time_is_over(loop_factory: Factory) -> None:
     code = "import os, time\npid = os.fork()\nif pid: print(pid, flush=True)\nelse: time.sleep(60)"
-    ended = run(loop_factory, *python(code))
+    ended = run(loop_factory, *python(code), timeout_s=1.0)
     assert ended.exit_code == 0 and not ended.timed_out
     assert gone(int(ended.output))
+
+
+def test_cancelling_leaves_alone_what_an_ended_program_has_left(loop_factory: Factory, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+
+    async def main() -> None:
+        running = asyncio.ensure_future(SystemPrograms().run(
+            ("/bin/sh", "-c", f"(echo $$ > {mark}.sh; sleep 1; touch {mark}) & exit 0"), environment={}, timeout_s=60,
+        ))  # fmt: skip
+        shell = Path(f"{mark}.sh")
+        while not (shell.exists() and shell.read_text().endswith("\n") and _is_zombie(int(shell.read_text()))):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # the loop hears of it
+        running.cancel()
+        ended = await running
+        assert (ended.exit_code, ended.broken_off, mark.exists()) == (0, True, False)
+        while not mark.exists():
+            await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop_factory) as each:
+        each.run(main())
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_cancelling_kills_it(loop_factory: Factory, tmp_path: Path) -> None:
