@@ -118,3 +118,4 @@ class ProgramSection(Section):
     directory: str = of(ProgramOptions.directory)
     path: str = of(ProgramOptions.path)
     return_path: bool = of(ProgramOptions.return_path, source="RFC 5321 §4.4")
+    delivered_to: bool = of(ProgramOptions.delivered_to, source="Postfix, prepend_delivered_header")

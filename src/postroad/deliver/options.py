@@ -115,6 +115,13 @@ class ProgramOptions(msgspec.Struct, frozen=True):
             description="Whether the program gets a Return-Path field at the top of the message.",
         ),
     ] = True
+    delivered_to: Annotated[
+        bool,
+        Meta(
+            description="Whether the program gets a Delivered-To field with the recipient. Of a program that an alias "
+            "names, the recipient is the alias, with its address extension.",
+        ),
+    ] = True
 
 
 class DeliverOptions(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.route import MailboxRules, Quota, Transport
-from postroad.mail.trace import return_path
+from postroad.mail.trace import delivered_to, return_path
 from postroad.protocol.sending import Result
 from postroad.world.files import Posix
 from postroad.world.forward_file import INCLUDED_MAX, SIZE_MAX, ForwardFile
@@ -238,7 +238,7 @@ def deliver(
 def letter_of(request: PorterRequest, content: int) -> Letter:
     """The message of a request; `content`: a descriptor."""
     address = request.address
-    fields = return_path(request.reverse_path) + f"Delivered-To: {address}\r\n".encode("utf-8", "replace")
+    fields = return_path(request.reverse_path) + delivered_to(address)
     if request.mark:
         fields += loop.field((request.mark,))
     size = len(fields) + len(request.prefix) + request.size
@@ -331,9 +331,10 @@ def _to_program(
     if isinstance(command, Result):
         return command
     with tempfile.TemporaryFile() as file:
-        if not options.return_path:
+        if not (options.return_path and options.delivered_to):
             mark = loop.field((request.mark,)) if request.mark else b""
-            letter = msgspec.structs.replace(letter, top=mark)
+            top = program.fields_on_top(options, request.reverse_path, request.address) + mark
+            letter = msgspec.structs.replace(letter, top=top, size=letter.size - len(letter.top) + len(top))
         write_message(Posix(), file.fileno(), letter.octets(), binary=letter.binary)
         ended = asyncio.run(programs.run(
             command,

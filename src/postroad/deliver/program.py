@@ -4,7 +4,8 @@ What always holds: no shell (CVE-2020-7247, CVE-2019-10149). A placeholder is a 
 ``{local_part}``, ``{domain}``, ``{sender}`` (empty for the null reverse-path); the same values are in the environment
 as RECIPIENT, LOCAL_PART, DOMAIN and SENDER. A value that begins with ``-`` is taken for an option by most programs: it
 is refused (5.1.3) unless ``--`` stands before its placeholder. An empty value is still an argument. The message has LF
-line ends, and on top Return-Path and the mark by which the node recognises it if it comes back (`mail.loop`).
+line ends, and on top Return-Path, Delivered-To and the mark by which the node recognises it if it comes back
+(`mail.loop`).
 
 How it fails: `_EXITS` says what each exit code means. If the program is killed, runs out of time or cannot be started,
 mail is deferred (4.3.0). The output of the program, bounded and cleaned, is the text of the attempt. `end` breaks a
@@ -29,7 +30,7 @@ from typing import Final
 
 from postroad.deliver.files import write_message
 from postroad.deliver.on_a_task import TaskCourier
-from postroad.deliver.options import COMMAND_PLACEHOLDERS
+from postroad.deliver.options import COMMAND_PLACEHOLDERS, ProgramOptions
 from postroad.deliver.program_variables import variables
 from postroad.deliver.smtp import CourierContext
 from postroad.mail import loop
@@ -40,7 +41,7 @@ from postroad.mail.job import Job
 from postroad.mail.loop import Marks
 from postroad.mail.message import Content, ContentFile
 from postroad.mail.route import Transport
-from postroad.mail.trace import return_path
+from postroad.mail.trace import delivered_to, return_path
 from postroad.protocol.sending import Result
 from postroad.store.content import pieces
 from postroad.world.files import Posix
@@ -141,7 +142,7 @@ class ProgramCourier(TaskCourier):
         return path
 
     def _prefix(self, job: Job, address: Address) -> bytes:
-        prefix = return_path(job.reverse_path) if self._shared.options.program.return_path else b""
+        prefix = fields_on_top(self._shared.options.program, job.reverse_path, address)
         if self._marks is None:
             return prefix
         return prefix + loop.field((self._marks.delivered(address, job.envelope.message_id),))
@@ -168,6 +169,12 @@ class ProgramCourier(TaskCourier):
         if job.destination.outlet:
             return variables(values, recipient.address, recipient.given, self._shared.options.maildir.detail_delimiter)
         return {key.upper(): value for key, value in values.items()}
+
+
+def fields_on_top(options: ProgramOptions, reverse_path: Address | None, address: Address) -> bytes:
+    """What a program finds above the message."""
+    top = return_path(reverse_path) if options.return_path else b""
+    return top + delivered_to(address) if options.delivered_to else top
 
 
 def _as_it_is_read(job: Job) -> Content:

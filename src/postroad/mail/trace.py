@@ -47,6 +47,11 @@ def return_path(reverse_path: Address | None) -> bytes:
     return f"Return-Path: {path(reverse_path)}\r\n".encode()
 
 
+def delivered_to(address: Address) -> bytes:
+    """The Delivered-To field, which says for whom a copy is."""
+    return f"Delivered-To: {address}\r\n".encode("utf-8", "replace")
+
+
 def hops(section: bytes) -> int:
     """How many Received fields a header section holds, for the loop count (RFC 5321 §6.3)."""
     return count(section, b"received")

@@ -142,7 +142,7 @@ async def test_what_it_is_given(tmp_path: Path) -> None:
     octets = b"Subject: x\r\n\r\n" + b"y\r\n" * 1000
     path = tmp_path / "content"
     path.write_bytes(octets)
-    expected = b"Return-Path: <ada@example.org>\n" + octets.replace(b"\r\n", b"\n")
+    expected = b"Return-Path: <ada@example.org>\nDelivered-To: ada@example.org\n" + octets.replace(b"\r\n", b"\n")
     for content in (octets, ContentFile(str(path), len(octets))):
         programs = Programs()
         await carry(programs, given("/bin/x", "{recipient}", content=content), time_s=7, output_max=9, directory="/tmp")
@@ -160,8 +160,10 @@ async def test_what_it_is_given(tmp_path: Path) -> None:
 
 async def test_binary_content_is_left_alone() -> None:
     programs = Programs()
-    await carry(programs, given("/bin/x", content=b"\x00\r\n", body=Body.BINARY_MIME), return_path=False)
-    assert programs.inputs == [b"\x00\r\n"]
+    binary = given("/bin/x", content=b"\x00\r\n", body=Body.BINARY_MIME)
+    await carry(programs, binary, return_path=False)
+    await carry(programs, binary, return_path=False, delivered_to=False)
+    assert programs.inputs == [b"Delivered-To: ada@example.org\r\n\x00\r\n", b"\x00\r\n"]
 
 
 async def test_content_that_is_gone_defers(tmp_path: Path) -> None:
@@ -253,5 +255,6 @@ async def test_each_recipient_has_its_own_mark_on_top(tmp_path: Path, size: int)
         await done
     for name, octets in zip(("ada", "bob"), programs.inputs, strict=True):
         mark = marks.delivered(Address(name, "example.org"), "<1@a.test>")
-        assert octets.startswith(f"Return-Path: <ada@example.org>\nX-Postroad-Loop: {mark}\nSubject".encode())
+        top = f"Return-Path: <ada@example.org>\nDelivered-To: {name}@example.org\nX-Postroad-Loop: {mark}\n"
+        assert octets.startswith(f"{top}Subject".encode())
         assert octets.endswith(b"y\n")
