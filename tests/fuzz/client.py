@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from postroad.mail.attempt import Outcome
 from postroad.mail.reply import Reply
-from postroad.protocol.client import (
+from postroad.protocol.client import ClientMachine
+from postroad.protocol.client_events import (
     AuthChallenged,
     AuthRefused,
     AuthSucceeded,
     ClientEvent,
-    ClientMachine,
     ConnectionEnded,
     Finished,
     Goodbye,

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from postroad.deliver.courier_context import CourierContext, courier_context
 from postroad.deliver.options import DeliverOptions
-from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
+from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
@@ -201,7 +202,7 @@ class World:
         self.refused: set[tuple[str, str, int]] = set()
         self.courier: SmtpCourier | None = None
         self.carried = 0
-        self.shared: CourierContext = settings(
+        self.shared: CourierContext = courier_context(
             "me.test", DeliverOptions(bdat_size_min=1), Clock(), self.loop, None  # type: ignore[arg-type]
         )
 

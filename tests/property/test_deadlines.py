@@ -14,11 +14,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroad.deliver import smtp
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.route import Transport
-from postroad.protocol.client import ConnectionEnded, Step
+from postroad.protocol.client_events import ConnectionEnded, Step
 from postroad.protocol.sending import Security
 from tests.unit.deliver.world import HOP, Clock, Loop, Wire, job
 
@@ -43,7 +43,7 @@ class Session:
     def __init__(self, *, lmtp: bool, bdat: bool, refuse_first: bool) -> None:
         options = msgspec.structs.replace(OPTIONS, bdat_size_min=0 if bdat else 1 << 40)
         self.loop, self.wire = Loop(), Wire()
-        self.shared = smtp.settings("me.test", options, Clock(), self.loop, None)  # type: ignore[arg-type]
+        self.shared = courier_context("me.test", options, Clock(), self.loop, None)  # type: ignore[arg-type]
         self.courier = SmtpCourier(self.shared, Transport.LMTP if lmtp else Transport.SMTP, HOP)
         self.wire.protocol = self.courier
         self.courier.connection_made(self.wire)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def told(courier: SmtpCourier) -> str:
 
 def test_all_steps_have_a_limit_and_those_of_the_rfc_are_not_undercut() -> None:
     """RFC 5321 §4.5.3.2: greeting, MAIL and RCPT 5 minutes, DATA 2, a block of data 3, its end 10."""
-    shared = smtp.settings("me.test", DeliverOptions(), Clock(), Loop(), None)  # type: ignore[arg-type]
+    shared = courier_context("me.test", DeliverOptions(), Clock(), Loop(), None)  # type: ignore[arg-type]
     assert set(shared.limits_s) == set(Step)
     assert all(limit_s > 0 for limit_s in shared.limits_s.values())
     least = {

@@ -20,7 +20,8 @@ from postroad.mail.route import Hop
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import TlsDetails
 from postroad.protocol.capability import Capabilities
-from postroad.protocol.client import NO_MAIL, Step
+from postroad.protocol.client import NO_MAIL
+from postroad.protocol.client_events import Step
 from postroad.protocol.sending import Result, Security
 from postroad.protocol.seven_bit import ConversionTarget, Plan
 

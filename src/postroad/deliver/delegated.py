@@ -17,12 +17,12 @@ from typing import Final
 
 import msgspec
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.folders import deferred
 from postroad.deliver.mailbox import mailbox_name
 from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.porter import FRAME_MAX, PREFIX_MAX, PorterOutlet, PorterRequest, read_answer
 from postroad.deliver.quota import QuotaTable
-from postroad.deliver.smtp import CourierContext
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Body, Recipient

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final
 
 from postroad.mail.route import Hop
-from postroad.protocol.client import ClientMachine, Step
+from postroad.protocol.client import ClientMachine
+from postroad.protocol.client_events import Step
 
 
 @lru_cache(maxsize=1024)

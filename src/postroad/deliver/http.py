@@ -23,9 +23,9 @@ from typing import Final
 
 import msgspec
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.letter import top
 from postroad.deliver.on_a_task import TaskCourier
-from postroad.deliver.smtp import CourierContext
 from postroad.deliver.webhook import HttpBody, json_body, message_key, raw_body, secret_of, signature
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job

@@ -29,13 +29,13 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.files import write_message
 from postroad.deliver.folders import FolderOpener, guarded
 from postroad.deliver.letter import Letter, letter
 from postroad.deliver.mailbox import Folder, detail_folder, folder, mailbox_name
 from postroad.deliver.options import MaildirOptions
 from postroad.deliver.quota import QuotaTable, Usage, add, exceeds, share, usage_with
-from postroad.deliver.smtp import CourierContext
 from postroad.mail import identifier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach

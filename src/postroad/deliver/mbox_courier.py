@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.folders import deferred, guarded
 from postroad.deliver.letter import letter
 from postroad.deliver.mailbox import mailbox_name, mbox_file
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter
 from postroad.deliver.quota import QuotaTable
-from postroad.deliver.smtp import CourierContext
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.job import Job

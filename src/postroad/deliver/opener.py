@@ -28,6 +28,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from postroad.deliver.concluding import softened
+from postroad.deliver.courier_context import CourierContext, courier_context
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.delegated import DelegatedCourier
 from postroad.deliver.doing import Trying, place
@@ -40,7 +41,7 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
-from postroad.deliver.smtp import CourierContext, SmtpCourier, settings
+from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
 from postroad.mail.job import WayOut
@@ -116,7 +117,7 @@ class Opener:
         self._quotas = QuotaTable()
         self._busy: set[ProgramCourier] = set()  # couriers whose programs run
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
-        self._shared: CourierContext = settings(name, options, clock, loop, pool)
+        self._shared: CourierContext = courier_context(name, options, clock, loop, pool)
         self._http_pool = ThreadPoolExecutor(HTTP_THREADS, "http")  # starts threads when there is work
         self._make_link = make_link
         self._http = HttpTools(self._http_pool, options.http.ca_file, make_link)
@@ -131,7 +132,7 @@ class Opener:
         if the settings are the same."""
         before = self._shared.options, self._ways.tls.options
         self._turns.clear()
-        self._shared = settings(name, options, self._clock, self._loop, self._pool)
+        self._shared = courier_context(name, options, self._clock, self._loop, self._pool)
         self._http = HttpTools(self._http_pool, options.http.ca_file, self._make_link)
         self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
         if before != (options, tls.options):

@@ -28,11 +28,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.files import write_message
 from postroad.deliver.on_a_task import TaskCourier
 from postroad.deliver.options import COMMAND_PLACEHOLDERS, ProgramOptions
 from postroad.deliver.program_variables import variables
-from postroad.deliver.smtp import CourierContext
 from postroad.mail import loop
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach

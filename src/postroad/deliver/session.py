@@ -17,14 +17,15 @@ from typing import Final, assert_never
 
 import msgspec
 
+from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.credentials import ClientExchangeContext, Credentials, choose, current, exchange
 from postroad.deliver.doing import Trying, place
-from postroad.deliver.smtp import CourierContext, SmtpCourier
+from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Hop, HostProof, OwnAddress, TlsDemand, Transport, proof_of
 from postroad.mail.status import with_class
-from postroad.protocol.client import (
+from postroad.protocol.client_events import (
     AuthChallenged,
     AuthRefused,
     AuthSucceeded,

@@ -35,47 +35,33 @@ being waited for and whether it has come).
 from __future__ import annotations
 
 import binascii
-import enum
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.protocol import capability
 from postroad.protocol.capability import Capabilities
+from postroad.protocol.client_events import (
+    AuthChallenged,
+    AuthRefused,
+    AuthSucceeded,
+    ClientEvent,
+    ConnectionEnded,
+    Finished,
+    Goodbye,
+    SendContent,
+    SessionReady,
+    StartHandshake,
+    Step,
+    TlsRefused,
+    XclientRefused,
+)
 from postroad.protocol.replies import BadReply, ReplyLimits, ReplyReader
 from postroad.protocol.sending import Result, Subject, brief, refusal
 from postroad.protocol.stuffing import END
-
-
-class Step(enum.IntEnum):
-    """What the session waits for: a reply to this, or (last six) something of the host. IntEnum, as it is looked up for
-    each reply, and its hash is that of a number."""
-
-    GREETING = enum.auto()
-    HELLO = enum.auto()
-    HELO = enum.auto()  # after EHLO was refused
-    STARTTLS = enum.auto()
-    AUTH = enum.auto()
-    RSET = enum.auto()
-    XFORWARD = enum.auto()
-    XCLIENT = enum.auto()
-    MAIL = enum.auto()
-    RCPT = enum.auto()
-    DATA = enum.auto()
-    END = enum.auto()  # end of data, or of the last chunk
-    DOT = enum.auto()  # end of data that nobody was to get
-    QUIT = enum.auto()
-    IDLE = enum.auto()
-    RESPONSE = enum.auto()  # to a challenge
-    HANDSHAKE = enum.auto()
-    CONTENT = enum.auto()
-    CLOSED = enum.auto()
-
 
 # What comes with each message, by plain names: on Python 3.11 a member by its class costs a look-up more.
 _MAIL: Final = Step.MAIL
@@ -86,84 +72,6 @@ _IDLE: Final = Step.IDLE
 _CLOSED: Final = Step.CLOSED
 _HANDSHAKE: Final = Step.HANDSHAKE
 _CONTENT: Final = Step.CONTENT
-
-
-class SessionReady(msgspec.Struct, frozen=True):
-    """EHLO, LHLO or HELO was accepted: `capabilities` are known, the session is idle."""
-
-
-class StartHandshake(msgspec.Struct, frozen=True):
-    """STARTTLS was accepted: the host starts TLS, then calls `tls_started`."""
-
-
-class TlsRefused(msgspec.Struct, frozen=True):
-    """STARTTLS was refused; the session is idle, in plaintext."""
-
-    reply: Reply
-
-
-class AuthChallenged(msgspec.Struct, frozen=True):
-    """AUTH goes on: the host calls `respond`."""
-
-    octets: bytes
-
-
-class AuthSucceeded(msgspec.Struct, frozen=True):
-    """AUTH succeeded; the session is idle."""
-
-
-class AuthRefused(msgspec.Struct, frozen=True):
-    """AUTH failed, the session is idle. `reply` None: the exchange was broken and cancelled by us."""
-
-    reply: Reply | None
-
-
-class XclientRefused(msgspec.Struct, frozen=True):
-    """XCLIENT was refused; the session is as it was."""
-
-    reply: Reply
-
-
-class SendContent(msgspec.Struct, frozen=True):
-    """The remote waits for the content: by BDAT, or dots stuffed with the end of data. Then call `content_sent`."""
-
-    bdat: bool
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """The transaction is over, one result per RCPT, in order. `excess`: which were refused only because there were
-    too many in one transaction (RFC 5321 §4.5.3.1.10); they may follow in another one at once."""
-
-    results: tuple[Result, ...]
-    excess: frozenset[int] = frozenset()
-
-
-class ConnectionEnded(msgspec.Struct, frozen=True):
-    """The session is over; close the connection. `results`: as in Finished if a transaction was under way.
-    `bdat_refused`: the remote refused BDAT as a command, though it had offered CHUNKING."""
-
-    result: Result
-    results: tuple[Result, ...] = ()
-    bdat_refused: bool = False
-
-
-class Goodbye(msgspec.Struct, frozen=True):
-    """QUIT was answered."""
-
-
-ClientEvent = (
-    SessionReady
-    | StartHandshake
-    | TlsRefused
-    | AuthChallenged
-    | AuthSucceeded
-    | AuthRefused
-    | XclientRefused
-    | SendContent
-    | Finished
-    | ConnectionEnded
-    | Goodbye
-)
 
 
 # What a server need not offer any more when EHLO is said again in the same session (RFC 3207 §4.2, RFC 4954 §3).

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.delegated import DelegatedCourier
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.porter import PorterRequest, answer_of
 from postroad.deliver.quota import QuotaTable
-from postroad.deliver.smtp import settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Recipient
@@ -60,7 +60,7 @@ def given(content: Any = CONTENT, to: tuple[str, ...] = ("ada",), prefix: bytes 
 async def carry(porter: Porter | None, job: Job, *, broken_off: bool = False) -> tuple[Attempt, ...]:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as pool:
-        shared = settings("mx", DeliverOptions(), world.Clock(), loop, pool)
+        shared = courier_context("mx", DeliverOptions(), world.Clock(), loop, pool)
         busy: set[DelegatedCourier] = set()
         courier = DelegatedCourier(shared, porter, busy, QuotaTable(), Marks(b"secret"))
         done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()

@@ -6,7 +6,7 @@ import pytest
 
 from postroad.deliver.doing import WAITS, Trying, carrying, place
 from postroad.mail.route import Hop
-from postroad.protocol.client import Step
+from postroad.protocol.client_events import Step
 
 
 def test_each_step_has_words() -> None:

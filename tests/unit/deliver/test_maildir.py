@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.files import LineEnds
 from postroad.deliver.maildir import MaildirCourier, Writer
 from postroad.deliver.options import DeliverOptions, MaildirOptions
-from postroad.deliver.smtp import settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
@@ -309,7 +309,7 @@ def test_a_bug_defers_one_recipient_only(tmp_path: Path) -> None:
 async def test_the_courier(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         loop = asyncio.get_running_loop()
-        shared = settings("mx", DeliverOptions(), world.Clock(), loop, pool)
+        shared = courier_context("mx", DeliverOptions(), world.Clock(), loop, pool)
         courier = MaildirCourier(shared, Posix())
         for _ in range(3):
             assert courier.usable

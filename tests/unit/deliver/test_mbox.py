@@ -25,13 +25,13 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.folders import guarded
 from postroad.deliver.letter import letter
 from postroad.deliver.mailbox import mbox_file
 from postroad.deliver.mbox import Locked, MboxGate, MboxWriter, Quoting, from_line, lines
 from postroad.deliver.mbox_courier import MboxCourier
 from postroad.deliver.options import DeliverOptions, MaildirOptions, MboxOptions, MboxQuoting
-from postroad.deliver.smtp import settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
@@ -416,7 +416,7 @@ def test_nothing_is_told_as_delivered_before_it_is_synced(tmp_path: Path) -> Non
 async def carry(job: Job, **options: Any) -> tuple[Attempt, ...]:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as pool:
-        shared = settings("mx", DeliverOptions(mbox=MboxOptions(**options)), world.Clock(), loop, pool)
+        shared = courier_context("mx", DeliverOptions(mbox=MboxOptions(**options)), world.Clock(), loop, pool)
         courier = MboxCourier(shared, Posix(), MboxGate(), random.Random(1))
         done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()
         courier.carry(job, lambda job, found: done.set_result(found))

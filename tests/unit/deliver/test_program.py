@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.options import DeliverOptions, ProgramOptions
 from postroad.deliver.program import ProgramCourier, arguments
-from postroad.deliver.smtp import settings
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Body, Recipient
@@ -59,7 +59,7 @@ async def carry(programs: Any, job: Job, **options: Any) -> tuple[Attempt, ...]:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as pool:
         deliver = DeliverOptions(program=ProgramOptions(**options))
-        courier = ProgramCourier(settings("mx", deliver, world.Clock(), loop, pool), programs)
+        courier = ProgramCourier(courier_context("mx", deliver, world.Clock(), loop, pool), programs)
         done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()
         courier.carry(job, lambda job, found: done.set_result(found))
         assert not courier.usable
@@ -204,7 +204,8 @@ async def test_what_is_broken_off_has_ended_and_is_deferred_unless_done(
     loop = asyncio.get_running_loop()
     busy: set[ProgramCourier] = set()
     with ThreadPoolExecutor(1) as pool:
-        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), SystemPrograms(), busy)
+        shared = courier_context("mx", DeliverOptions(), world.Clock(), loop, pool)
+        courier = ProgramCourier(shared, SystemPrograms(), busy)
         done: asyncio.Future[tuple[Attempt, ...]] = loop.create_future()
         script = f"{trap} echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
         courier.carry(given("/bin/sh", "-c", script, to=("ada", "bob")), lambda job, found: done.set_result(found))
@@ -222,7 +223,8 @@ async def test_what_is_broken_off_before_it_has_begun_is_deferred() -> None:
     loop = asyncio.get_running_loop()
     busy: set[ProgramCourier] = set()
     with ThreadPoolExecutor(1) as pool:
-        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), SystemPrograms(), busy)
+        shared = courier_context("mx", DeliverOptions(), world.Clock(), loop, pool)
+        courier = ProgramCourier(shared, SystemPrograms(), busy)
         done: list[tuple[Attempt, ...]] = []
         courier.carry(given("/bin/sh", "-c", "exit 0", to=("ada", "bob")), lambda job, found: done.append(found))
         await courier.end()
@@ -249,7 +251,8 @@ async def test_each_recipient_has_its_own_mark_on_top(tmp_path: Path, size: int)
     job = given("/bin/x", content=content, to=("ada", "bob"), message_id="<1@a.test>")
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as pool:
-        courier = ProgramCourier(settings("mx", DeliverOptions(), world.Clock(), loop, pool), programs, None, marks)
+        shared = courier_context("mx", DeliverOptions(), world.Clock(), loop, pool)
+        courier = ProgramCourier(shared, programs, None, marks)
         done: asyncio.Future[Any] = loop.create_future()
         courier.carry(job, lambda job, found: done.set_result(found))
         await done

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from postroad.deliver.courier_context import courier_context
 from postroad.deliver.options import DeliverOptions
-from postroad.deliver.smtp import SmtpCourier, settings
+from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
@@ -152,7 +153,7 @@ class Stage:
         self.wire = Wire(pause_above)
         self.done: list[tuple[Attempt, ...]] = []
         self.lost: list[Any] = []
-        shared = settings("me.test", options or DeliverOptions(), Clock(), self.loop, None)  # type: ignore[arg-type]
+        shared = courier_context("me.test", options or DeliverOptions(), Clock(), self.loop, None)  # type: ignore[arg-type]
         self.courier = SmtpCourier(shared, kind, HOP)
         self.wire.protocol = self.courier
         self.courier.connection_made(self.wire)  # type: ignore[arg-type]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.mail.attempt import Outcome
-from postroad.protocol.client import ClientMachine, ConnectionEnded, Finished, SendContent, SessionReady, Step
+from postroad.protocol.client import ClientMachine
+from postroad.protocol.client_events import ConnectionEnded, Finished, SendContent, SessionReady, Step
 from postroad.protocol.sending import Result
 
 LINES = st.sampled_from(

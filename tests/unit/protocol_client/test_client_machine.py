@@ -11,12 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from postroad.mail.attempt import Reach
-from postroad.protocol.client import (
+from postroad.protocol.client import ClientMachine
+from postroad.protocol.client_events import (
     AuthChallenged,
     AuthRefused,
     AuthSucceeded,
     ClientEvent,
-    ClientMachine,
     ConnectionEnded,
     Finished,
     Goodbye,
