@@ -184,8 +184,9 @@ async def test_a_real_program(tmp_path: Path) -> None:
     kept, failed = await carry(SystemPrograms(), job)
     assert kept.outcome.value == "delivered" and "$(touch x);`y`" in kept.text
     assert (failed.outcome.value, failed.status) == ("failed", "5.1.1")
-    expected = b"Return-Path: <ada@example.org>\nSubject: x\n\nhello\n"
-    assert (tmp_path / "kept").read_bytes() == expected * 2
+    names = (str(recipient.address) for recipient in job.recipients)
+    expected = (f"Return-Path: <ada@example.org>\nDelivered-To: {name}\nSubject: x\n\nhello\n" for name in names)
+    assert (tmp_path / "kept").read_text() == "".join(expected)
 
 
 @pytest.mark.parametrize(
