@@ -10,6 +10,7 @@ from postroad.check.policy import HeaderFrom, PolicyOptions
 from postroad.config.field import Section, of, setting, several
 from postroad.config.values import (
     AddedFields,
+    DomainOrNone,
     File,
     Fingerprint,
     ListeningAddress,
@@ -20,6 +21,7 @@ from postroad.config.values import (
     TrustedNetwork,
     one_or_more,
 )
+from postroad.mail.header_clients import HeaderClients
 from postroad.mail.policy import Role
 from postroad.protocol.offer import Dialect
 from postroad.receive.options import (
@@ -114,6 +116,16 @@ class ListenerSection(Section):
     )  # fmt: skip
     add_fields: AddedFields = of(
         ListenerOptions.add_fields, source="Postfix, header_checks(5), PREPEND", example='["X-Gateway: mx1"]'
+    )
+    complete_clients: HeaderClients = of(
+        ListenerOptions.complete_clients, source="Postfix, local_header_rewrite_clients", word=True
+    )
+    complete_domain: DomainOrNone = of(ListenerOptions.complete_domain, source="Postfix, myorigin")
+    complete_hosts: DomainOrNone = of(
+        ListenerOptions.complete_hosts, source="Postfix, append_dot_mydomain", example='"example.org"'
+    )
+    complete_others: DomainOrNone = of(
+        ListenerOptions.complete_others, source="Postfix, remote_header_rewrite_domain", example='"domain.invalid"'
     )
     inspectors: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         ListenerOptions.inspectors, example='["/etc/postroad/stamp.py:Stamp"]'

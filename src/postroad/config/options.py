@@ -107,6 +107,7 @@ def listener_options(settings: Settings) -> tuple[ListenerOptions, ...]:
 
 def _listener(settings: Settings, listener: ListenerSection, address: str) -> ListenerOptions:
     unix = address.startswith(UNIX)
+    domain = listener.complete_domain or settings.sendmail.domain or settings.hostname
     return _into(
         ListenerOptions,
         listener,
@@ -116,6 +117,7 @@ def _listener(settings: Settings, listener: ListenerSection, address: str) -> Li
         asking=settings.asking_of(listener),
         auth=listener.offers_auth,
         loose_paths=listener.takes_loose_paths,
+        complete_domain=canonical_domain(domain),
     )
 
 

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator
 
 from postroad.config.field import Section, of
 from postroad.config.values import HiddenDomain, Mailbox, MapNames, one_or_more
-from postroad.route.rewrite_options import AddressClass, HeaderClients, RelocatedReply, RewriteOptions
+from postroad.mail.header_clients import HeaderClients
+from postroad.route.rewrite_options import AddressClass, RelocatedReply, RewriteOptions
 
 Classes = Annotated[tuple[AddressClass, ...], BeforeValidator(one_or_more)]
 

@@ -18,6 +18,7 @@ from postroad.protocol.grammar import parse_mailbox
 VALUE_MAX: Final = 16_384  # characters of an address field that are looked at
 HEADER_VALUE_MAX: Final = 262_144  # the same if recipients are taken from the field, or written into it
 _ANY_DOMAIN: Final = "example"
+_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 
 # One token. What is not closed goes to the end of the value.
 #   quoted-string    comment's end or beginning    angle-addr    "," ";" ":"    a word, such as an addr-spec
@@ -58,19 +59,24 @@ def mailboxes(value: str, *, domain: str = "", value_max: int = VALUE_MAX) -> li
     return found
 
 
-def qualified(value: str, domain: str, *, value_max: int = HEADER_VALUE_MAX) -> str:
-    """`value` with `@domain` behind each mailbox that is written without a domain; the same object if there is none.
-    All else stays, character for character. A value that is too long is left."""
+def qualified(value: str, domain: str, *, hosts_domain: str = "", value_max: int = HEADER_VALUE_MAX) -> str:
+    """`value` with `@domain` behind each mailbox that is written without a domain, and with `hosts_domain`, unless it
+    is "", behind each domain without a dot; the same object if there is none. All else stays, character for character.
+    A value that is too long is left."""
     if len(value) > value_max:
         return value
-    ends = [element.end for element in _elements(value) if _lacks_domain(element)]
-    if not ends:
-        return value
-    pieces, start = [], 0
-    for end in ends:
-        pieces.append(value[start:end])
-        start = end
-    return f"@{domain}".join([*pieces, value[start:]])
+    pieces: list[str] = []
+    start = 0
+    for element in _elements(value):
+        if _lacks_domain(element):
+            missing = f"@{domain}"
+        elif hosts_domain and _lacks_dot(element):
+            missing = f".{hosts_domain}"
+        else:
+            continue
+        pieces += (value[start : element.end], missing)
+        start = element.end
+    return "".join((*pieces, value[start:])) if pieces else value
 
 
 def _lacks_domain(element: _Element) -> bool:
@@ -78,6 +84,13 @@ def _lacks_domain(element: _Element) -> bool:
     if element.angle is not None:
         return _is_local_part(element.angle.strip())
     return len(element.words) == 1 and _is_local_part(element.words[0])
+
+
+def _lacks_dot(element: _Element) -> bool:
+    """Whether the element is a mailbox whose domain is a single label."""
+    text = element.angle.strip() if element.angle is not None else element.words[0] if len(element.words) == 1 else ""
+    local_part, _, host = text.rpartition("@")
+    return bool(local_part) and _HOST.fullmatch(host) is not None and parse_mailbox(text) is not None
 
 
 def _is_local_part(text: str) -> bool:

@@ -139,7 +139,8 @@ class Knowing:
     `authenticator`: None if no listener has AUTH. `etrn(peer, wish, done)`: starts a queue, `done` gets the reply
     (RFC 1985 §5.3); None if ETRN is off. `rewrite`: other addresses, and copies; None: the settings want none.
     `sizes`: the largest messages that destinations take, as far as it is known; `exceeded(envelope)`: the limit of
-    these that a message exceeds for all its recipients, 0 if it may fit for one.
+    these that a message exceeds for all its recipients, 0 if it may fit for one. `is_here`: whether a client is this
+    machine.
     """
 
     expand: Expand
@@ -153,6 +154,7 @@ class Knowing:
     rewrite: Rewrite | None = None
     sizes: SizeLimits = field(default_factory=SizeLimits)
     exceeded: Callable[[Envelope], int] = lambda envelope: 0
+    is_here: Callable[[Peer], bool] = lambda peer: False
 
     def may_send(self, account: str, mailbox: Address) -> MaySend:
         """Whether an account may send from there."""

@@ -388,6 +388,9 @@ class Intake:
         client = self.client
         known = client.trusted or client.identity != ""
         octets = wishes_in.read_header(draft, octets, self.setup.options.extensions, known=known)
+        completing = self.setup.completing
+        if completing is not None:
+            octets = completing(draft, octets)
         rules = self.setup.fields
         return octets if rules is None else drafts.with_fields(draft, octets, rules)
 

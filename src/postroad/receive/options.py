@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from postroad.mail.header_clients import HeaderClients
 from postroad.mail.policy import Role
 from postroad.protocol.limits import ProtocolLimits
 from postroad.protocol.offer import Dialect
@@ -234,6 +235,31 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     remove_fields: Annotated[tuple[str, ...], _fields_removed("mail of this listener")] = ()
     replace_fields: Annotated[tuple[str, ...], _fields_replaced("mail of this listener")] = ()
     add_fields: Annotated[tuple[str, ...], _fields_added("mail of this listener")] = ()
+    complete_clients: Annotated[
+        HeaderClients,
+        Meta(
+            description="Whose mail gets a domain behind addresses in header fields that have none, such as "
+            "`From: root`. `local`: mail of clients at addresses of this machine. `known`: also mail of trusted "
+            "networks and accounts. `all`: also mail of strangers. `none`: nobody's. Never on an LMTP listener.",
+        ),
+    ] = HeaderClients.LOCAL
+    complete_domain: Annotated[
+        str, Meta(description="The domain that such addresses get. Unset: `domain` of `[sendmail]`, or `hostname`.")
+    ] = ""
+    complete_hosts: Annotated[
+        str,
+        Meta(
+            description="The domain that is added to addresses whose own domain has no dot: with `example.org`, "
+            "`joe@host` becomes `joe@host.example.org`. Unset: they stay as they are.",
+        ),
+    ] = ""
+    complete_others: Annotated[
+        str,
+        Meta(
+            description="The domain that addresses without a domain get in the mail of all other clients, such as "
+            "`domain.invalid`. Unset: they stay as they are.",
+        ),
+    ] = ""
     dsn_for_strangers: Annotated[
         bool,
         Meta(

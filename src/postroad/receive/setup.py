@@ -18,6 +18,7 @@ from postroad.mail.reply import Reply
 from postroad.maps.field_patterns import rules as field_rules
 from postroad.protocol.offer import Dialect, Offer, without
 from postroad.receive import wishes_in
+from postroad.receive.completing import Completing, completing
 from postroad.receive.doors import Doors
 from postroad.receive.options import ListenerOptions, ListenerTls, ReceiveOptions, Telling
 from postroad.world.tls_facts import TlsFacts
@@ -42,7 +43,8 @@ class Mending(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSetup:
     """One listener's settings. Make it with `listener_setup`. `mending`: what is mended in messages.
-    `reads_header`: header fields may ask for something (`receive.wishes_in`), or rules change them (`fields`)."""
+    `reads_header`: header fields may ask for something (`receive.wishes_in`), or rules change them (`fields`).
+    `completing`: adds a domain to addresses in header fields."""
 
     listener: ListenerOptions
     options: ReceiveOptions
@@ -52,6 +54,7 @@ class ListenerSetup:
     mending: Mending
     reads_header: bool
     fields: FieldRules | None
+    completing: Completing | None = None
     networks: tuple[Network, ...]
     greeting: Reply
     hello: Reply
@@ -200,6 +203,7 @@ def listener_setup(
     """ValueError for a trusted network that is none."""
     lmtp = listener.protocol is Dialect.LMTP
     fields = field_rules(listener.remove_fields, listener.replace_fields, listener.add_fields)
+    made = None if lmtp else completing(listener, doors.knowing.is_here)
     words = f"{options.hostname} {'LMTP' if lmtp else 'ESMTP'} Postroad"
     return ListenerSetup(
         listener=listener,
@@ -208,8 +212,9 @@ def listener_setup(
         doors=doors,
         lmtp=lmtp,
         mending=_mending(listener, options),
-        reads_header=wishes_in.reads_header(options.extensions) or fields is not None,
+        reads_header=wishes_in.reads_header(options.extensions) or fields is not None or made is not None,
         fields=fields,
+        completing=made,
         networks=_networks(listener.trusted_networks),
         proxies=_networks(listener.proxy_networks),
         xclients=_networks(listener.xclient_networks),

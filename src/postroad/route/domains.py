@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from postroad.mail.address import is_ip_address
+from postroad.mail.envelope import Peer
+
 T = TypeVar("T")
 
 
@@ -104,3 +107,11 @@ def is_unusable(address: str) -> bool:
     """Whether no host can have this address: multicast, or reserved by the IETF."""
     parsed = ipaddress.ip_address(address)
     return parsed.is_multicast or (parsed.version == 4 and parsed.is_reserved)
+
+
+def is_here(ourselves: OwnNames, peer: Peer) -> bool:
+    """Whether a client is this machine."""
+    address = peer.address
+    if not address:  # a program, or a Unix socket; with `via` a client whose address nobody knows
+        return peer.via is None
+    return address in ourselves.addresses or (is_ip_address(address) and is_loopback(address))

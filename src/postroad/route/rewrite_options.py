@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from postroad.mail.header_clients import HeaderClients
+
 AddressClass = Literal["envelope_sender", "envelope_recipient", "header_sender", "header_recipient"]
 """Where an address stands."""
 
@@ -15,15 +17,6 @@ ENVELOPE_SENDER: Final = "envelope_sender"
 ENVELOPE_RECIPIENT: Final = "envelope_recipient"
 HEADER_SENDER: Final = "header_sender"
 HEADER_RECIPIENT: Final = "header_recipient"
-
-
-class HeaderClients(enum.Enum):
-    """Whose mail has its header fields rewritten."""
-
-    NONE = "none"
-    LOCAL = "local"  # programs of this machine, and clients at its own addresses
-    KNOWN = "known"  # these, trusted networks and accounts
-    ALL = "all"
 
 
 class RelocatedReply(enum.Enum):

@@ -19,9 +19,10 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import Address, canonical_domain, is_ip_address, written_local_part
+from postroad.mail.address import Address, canonical_domain, written_local_part
 from postroad.mail.envelope import Peer, Recipient
 from postroad.mail.extension import without_extension
+from postroad.mail.header_clients import are_meant
 from postroad.mail.message import HEADER_MAX
 from postroad.mail.rewriting import Rewriting
 from postroad.maps.asked import Asked, Entry, answered
@@ -29,14 +30,13 @@ from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
 from postroad.maps.steps import rewriting_steps
 from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.header_addresses import FieldSide, Spot, replaced, signed, spots
-from postroad.route.domains import OwnNames, is_loopback
+from postroad.route.domains import OwnNames, is_here
 from postroad.route.recipients import NAME_MAX
 from postroad.route.rewrite_options import (
     ENVELOPE_RECIPIENT,
     ENVELOPE_SENDER,
     HEADER_RECIPIENT,
     HEADER_SENDER,
-    HeaderClients,
     RewriteOptions,
 )
 from postroad.route.table import RoutingTable
@@ -167,7 +167,7 @@ class Rewriter:
     ) -> None:
         self._answered = answered
         self._options = options
-        self._ourselves = ourselves
+        self._is_here = partial(is_here, ourselves)
 
         def keys(names: tuple[str, ...]) -> AddressKeys:
             return AddressKeys(named(names), is_ours, delimiter)
@@ -202,7 +202,7 @@ class Rewriter:
     ) -> Rewriting | Awaitable[Rewriting]:
         """`mail.rewriting.Rewrite`."""
         found: tuple[list[Spot], ...] = ()
-        if self._header and self._takes_header(peer):
+        if self._header and are_meant(self._options.header_clients, peer, self._is_here):
             kept: frozenset[bytes] = frozenset()
             if not self._options.signed_fields:
                 kept = frozenset().union(*map(signed, sections))
@@ -217,21 +217,6 @@ class Rewriter:
     def recipient(self, address: Address, asked: Asked) -> Address:
         """The mailbox that a recipient is turned into. It means nothing if `asked` has stopped."""
         return self._of(address, ENVELOPE_RECIPIENT, asked)
-
-    def _takes_header(self, peer: Peer) -> bool:
-        wanted = self._options.header_clients
-        if wanted is HeaderClients.ALL:
-            return True
-        if wanted is HeaderClients.NONE or (peer.forwarded is not None and peer.forwarded.source == "REMOTE"):
-            return False
-        return self._is_here(peer) or (wanted is HeaderClients.KNOWN and peer.is_known)
-
-    def _is_here(self, peer: Peer) -> bool:
-        """Whether the client is this machine."""
-        address = peer.address
-        if not address:  # a program, or a Unix socket; with `via` a client whose address nobody knows
-            return peer.via is None
-        return address in self._ourselves.addresses or (is_ip_address(address) and is_loopback(address))
 
     def _of(self, address: Address, kind: str, asked: Asked) -> Address:
         for table in self._tables[kind]:

@@ -10,12 +10,13 @@ import pytest
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Forwarded, Peer, Recipient, Via
+from postroad.mail.header_clients import HeaderClients
 from postroad.mail.rewriting import Rewriting
 from postroad.maps.asked import Asked
 from postroad.maps.face import Answer, Map, NotNow
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route.domains import OwnNames
-from postroad.route.rewrite_options import HeaderClients, RewriteOptions
+from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.rewriting import Masquerading, Rewriter, rewriter
 from tests.unit.maps.fakes import Fixed, Waiting
 

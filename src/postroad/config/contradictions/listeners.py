@@ -127,6 +127,10 @@ def lmtp(settings: Settings) -> Iterator[Finding]:
                 "LMTP must not use port 25 (RFC 2033 §5)",
                 "Use another port, such as 24, or a Unix socket",
             )
+        for key in ("complete_clients", "complete_domain", "complete_hosts", "complete_others"):
+            if key in listener.model_fields_set:
+                text = "This has no effect with LMTP, whose clients are mail servers of our own"
+                yield Finding(((*here, key), (*here, "protocol")), text, f"Remove {key}")
         if listener.role is Role.SUBMISSION:
             yield Finding(
                 ((*here, "protocol"), (*here, "role")),

@@ -613,6 +613,7 @@ class Assembly:
                 exceeded=Fitting(self._sizes, tables).of_message,
                 marks=self._marks,
                 rewrite=tables.rewriter,
+                is_here=tables.is_here,
             ),
             limiting=Limiting(
                 admit=self._clients.admit,

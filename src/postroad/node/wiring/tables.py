@@ -48,7 +48,7 @@ from postroad.route import demand, mx
 from postroad.route.aliases import Aliases
 from postroad.route.by_next_hop import ByNextHop
 from postroad.route.domain_maps import KnownRoute, mapped_domains
-from postroad.route.domains import OwnNames
+from postroad.route.domains import OwnNames, is_here
 from postroad.route.forwards import Forwards
 from postroad.route.generic import Naming
 from postroad.route.later import Later
@@ -160,6 +160,7 @@ class Tables:
         self._aliases = aliases
         self._mx_options = mx_options
         self._ourselves = ourselves
+        self.is_here = partial(is_here, ourselves)  # whether a client is this machine
         self._maildir = maildir
         # What `_nowhere` has found since a file was last taken: for mailboxes, and for them as clients name them.
         self._stopped: dict[Address, Attempt | None] = {}
@@ -651,12 +652,12 @@ def _credentials(settings: Settings) -> dict[str, Credentials] | Problem:
             if isinstance(read, Problem):
                 return read
             found[options.lmtp_credentials_name(domain)] = Credentials(
-                domain.username, read, without_tls=is_here(domain), password_file=str(domain.password_file)
+                domain.username, read, without_tls=_is_local_server(domain), password_file=str(domain.password_file)
             )
     return found
 
 
-def is_here(domain: LocalDomainSection) -> bool:
+def _is_local_server(domain: LocalDomainSection) -> bool:
     """Whether the LMTP server of a domain is on this machine."""
     hosts = [server.host for server in options.servers_of(domain)]
     here = (host == "localhost" or host == "::1" or host.startswith("127.") for host in hosts)
