@@ -218,10 +218,12 @@ def node(place: Path) -> Iterator[Node]:
     folder.mkdir(parents=True)
     (folder / "virtual").write_text("sales@example.org  ada, bob\n@old.example  @example.org\n")
     (folder / "people").write_text("ada@example.org 1\nbob@example.org 1\n")
+    (folder / "teams").write_text("/^team-(.*)@example\\.org$/ ada\n/^never@/ bob\n")
     made = Node(folder, {
-        "listener": [mx_listener(ports.port(), tls="none")], "alias_maps": ["virtual"],
+        "listener": [mx_listener(ports.port(), tls="none")], "alias_maps": ["virtual", "teams"],
         "map": [{"name": "virtual", "kind": "text", "file": "virtual"},
-                {"name": "people", "kind": "text", "file": "people"}],
+                {"name": "people", "kind": "text", "file": "people"},
+                {"name": "teams", "kind": "regexp", "file": "teams"}],
         "domain": [local_domain("example.org", [], recipient_maps=["people"]), local_domain("old.example", ["carol"])],
     })  # fmt: skip
     with made:
@@ -271,6 +273,10 @@ def test_which_entries_were_used_is_listed(node: Node) -> None:
     assert "sales@example.org" not in node.command("map", "entries", "virtual", "--unused")
     assert "sales@example.org" in node.command("map", "entries", "virtual")
     node.command("map", "entries", "nothing", code=1)
+    _send(node, "team-x@example.org")
+    used, unused = node.json("map", "entries", "teams")
+    assert used["key"] == r"line 1: /^team-(.*)@example\.org$/" and used["used_us"] > 1_700_000_000_000_000
+    assert (unused["key"], unused["value"], unused["used_us"]) == ("line 2: /^never@/", "bob", 0)
 
 
 def test_an_operator_asks_a_map_and_is_told_what_is_wrong(node: Node) -> None:
@@ -280,7 +286,8 @@ def test_an_operator_asks_a_map_and_is_told_what_is_wrong(node: Node) -> None:
     ]  # fmt: skip
     assert "whole domain" in node.command("map", "test", "virtual", "x@old.example")
     node.command("map", "test", "virtual", "nobody@example.org", code=1)
-    assert "There is no map 'other'; the maps are: virtual, people" in node.command("map", "test", "other", "x", code=1)
+    said = node.command("map", "test", "other", "x", code=1)
+    assert "There is no map 'other'; the maps are: virtual, people, teams" in said
     (node.directory / "people").write_text("ada@example.org 1\nbob\n")
     assert "'bob' has no value" in node.command("check", code=None)
 
@@ -289,12 +296,12 @@ def test_a_reload_takes_changed_maps_and_refuses_wrong_ones(node: Node) -> None:
     (node.directory / "people").write_text("ada@example.org 1\nbob@example.org 1\n")
     before = node.config["map"]
     assert _send(node, "fresh@example.org")["fresh@example.org"][0] == 550
-    node.config["map"] = [{"name": "virtual", "kind": "inline", "entries": ["fresh@example.org  ada"]}, before[1]]
+    node.config["map"] = [{"name": "virtual", "kind": "inline", "entries": ["fresh@example.org  ada"]}, *before[1:]]
     node.write()
     node.command("reload")
     assert not _send(node, "fresh@example.org")
     assert _send(node, "sales@example.org")["sales@example.org"][0] == 550
-    node.config["map"] = [{"name": "virtual", "kind": "text", "file": "gone"}, before[1]]
+    node.config["map"] = [{"name": "virtual", "kind": "text", "file": "gone"}, *before[1:]]
     node.write()
     assert "no such file" in node.command("reload", code=None)
     assert not _send(node, "fresh@example.org")

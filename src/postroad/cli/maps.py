@@ -89,8 +89,8 @@ def listed(config: Path | None, as_json: bool) -> None:
 def entries(name: str, unused: bool, config: Path | None, as_json: bool) -> None:
     """List the entries of the map NAME, with the time when each was last an answer.
 
-    That is known since the node has started, or has last read the file. The map must be of kind inline, text or
-    aliases.
+    That is known since the node has started, or has last read the file. The map must be of kind inline, text,
+    aliases, regexp, pcre or cidr.
     """
     from postroad.cli.command import end, print_json, time_us
     from postroad.cli.table import print_table
@@ -109,7 +109,8 @@ def entries(name: str, unused: bool, config: Path | None, as_json: bool) -> None
     except NodeRefused as error:
         end(str(error))
     if found is None:
-        end(f"The entries of the map {name!r} cannot be listed: it is not of kind inline, text or aliases.")
+        kinds = "inline, text, aliases, regexp, pcre or cidr"
+        end(f"The entries of the map {name!r} cannot be listed: it is not of kind {kinds}.")
     if isinstance(found, tuple):
         end("\n".join(map(str, found)))
     rows = [each for each in found if not (unused and each.used_us)]

@@ -20,6 +20,7 @@ from postroad.maps.function import function_driver
 from postroad.maps.ldap import ldap_driver
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
+from postroad.maps.rules import UsedRules
 from postroad.maps.services import http_driver, policy_driver, socketmap_driver, tcp_driver
 from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
@@ -87,7 +88,7 @@ class Maps:
         map = self._by_name.get(name)
         source = map.source if map is not None else None
         entries = source.current if isinstance(source, FileSource) else source
-        if not isinstance(entries, TextSource):
+        if not isinstance(entries, TextSource | UsedRules):
             return {}
         used = entries.used.items()
         latest = used if len(used) <= USED_MAX else nlargest(USED_MAX, used, key=lambda each: each[1])
@@ -107,7 +108,7 @@ def _counts(map: Map) -> MapCounts:
     return MapCounts(
         map.name, map.kind, map.asked, map.found, map.not_now,
         len(source) if isinstance(source, FileSource | TextSource) else -1,
-        len(entries.used) if isinstance(entries, TextSource) else -1,
+        len(entries.used) if isinstance(entries, TextSource | UsedRules) else -1,
         source.away if isinstance(source, WaitingSource | TableSource) else "",
     )  # fmt: skip
 
@@ -187,20 +188,20 @@ def _entries(
 
 
 def _cidr(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
-    return FileSource(options.file, _cidr_entries)
+    return FileSource(options.file, partial(_cidr_entries, clock))
 
 
-def _cidr_entries(file: BinaryIO, where: str) -> FileEntries | Problem:
-    parsed = parse_cidr(file, where)
+def _cidr_entries(clock: Clock, file: BinaryIO, where: str) -> FileEntries | Problem:
+    parsed = parse_cidr(file, where, clock.now_us)
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], len(parsed[0]), tuple(parsed[1]))
 
 
 def _patterns(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource:
-    return FileSource(options.file, partial(_pattern_entries, PatternDialect(options.kind.value)))
+    return FileSource(options.file, partial(_pattern_entries, PatternDialect(options.kind.value), clock))
 
 
-def _pattern_entries(dialect: PatternDialect, file: BinaryIO, where: str) -> FileEntries | Problem:
-    parsed = parse_patterns(file, where, dialect)
+def _pattern_entries(dialect: PatternDialect, clock: Clock, file: BinaryIO, where: str) -> FileEntries | Problem:
+    parsed = parse_patterns(file, where, dialect, clock.now_us)
     return parsed if isinstance(parsed, Problem) else FileEntries(parsed[0], parsed[1], tuple(parsed[2]))
 
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from postroad.maps.face import Answer, NotNow, WithKey
-from postroad.maps.rules import parse_rules
+from postroad.maps.rules import UsedRules, parse_rules
 from postroad.world.problem import Problem
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class PatternDialect(enum.Enum):
 
 class PatternRule(msgspec.Struct):
     """One line. `pattern`: compiled, with `search`. `limited`: by `regex`, which needs a limit of time. `value`: texts
-    and numbers of groups. `inner`: the rules of a condition. `number`: its place in the table, `line` in the file."""
+    and numbers of groups. `inner`: the rules of a condition. `number`: its place in the table.
+    `line`, `written`: `maps.rules.Rule`."""
 
     pattern: Any
     limited: bool
@@ -61,14 +62,18 @@ class PatternRule(msgspec.Struct):
     inner: list[PatternRule] | None = None
     number: int = 0
     line: int = 0
+    written: tuple[str, str] = ("", "")
 
 
-class PatternSource:
+class PatternSource(UsedRules):
     """The rules of one table."""
 
     waits = False
 
-    def __init__(self, rules: Sequence[PatternRule], where: str, sets: Sequence[_Set]) -> None:
+    def __init__(
+        self, rules: Sequence[PatternRule], where: str, sets: Sequence[_Set], now_us: Callable[[], int]
+    ) -> None:  # fmt: skip
+        super().__init__(rules, now_us)
         self._rules = rules
         self._where = where
         self._sets = sets
@@ -82,11 +87,16 @@ class PatternSource:
             for each in self._sets:
                 matched.update(each.matched(key))
         try:
-            return _walk(self._rules, key, matched)
+            answer = _walk(self._rules, key, matched)
         except _TooLongError as error:
             return NotNow(f"{self._where}:{error.line}: the pattern took more than {PATTERN_S:g} s for {key[:60]!r}")
         except UnicodeEncodeError:  # a lone surrogate: no text has it
             return None
+        if answer is None:
+            return None
+        rule, found = answer
+        self.note(rule)
+        return _value(rule.value, found, key)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -98,7 +108,8 @@ class _TooLongError(Exception):
         self.line = line
 
 
-def _walk(rules: Sequence[PatternRule], key: str, matched: set[int] | None) -> str | None:
+def _walk(rules: Sequence[PatternRule], key: str, matched: set[int] | None) -> tuple[PatternRule, Any] | None:
+    """The first rule that matches, with the match if its value needs it."""
     for rule in rules:
         if matched is not None and not rule.limited:
             hit = rule.number in matched
@@ -110,7 +121,7 @@ def _walk(rules: Sequence[PatternRule], key: str, matched: set[int] | None) -> s
             if (found is not None) is rule.negated:
                 continue
         if rule.inner is None:
-            return _value(rule.value, found, key)
+            return rule, found
         inner = _walk(rule.inner, key, matched)
         if inner is not None:
             return inner
@@ -180,7 +191,7 @@ def _engines() -> _Engines | None:
 
 
 def parse_patterns(
-    lines: Iterable[bytes], where: str, dialect: PatternDialect
+    lines: Iterable[bytes], where: str, dialect: PatternDialect, now_us: Callable[[], int]
 ) -> tuple[PatternSource, int, list[Problem]] | Problem:
     """The rules of a text, how many there are, and what is wrong with single ones."""
     engines = _engines()
@@ -200,7 +211,7 @@ def parse_patterns(
     every = list(_every(rules))
     for number, rule in enumerate(every):
         rule.number = number
-    return PatternSource(rules, where, _sets(every, engines)), len(every), doubts
+    return PatternSource(rules, where, _sets(every, engines), now_us), len(every), doubts
 
 
 def one_rule(text: str, dialect: PatternDialect) -> PatternRule | str:
@@ -249,7 +260,7 @@ def _sets(rules: Sequence[PatternRule], engines: _Engines) -> list[_Set]:
 
 def _rule(text: str, dialect: PatternDialect, engines: _Engines, *, condition: bool) -> PatternRule | str:
     """One line, or what is wrong with it."""
-    negated = text.startswith("!")
+    line, negated = text, text.startswith("!")
     text = text[1:].lstrip() if negated else text
     cut = _cut(text)
     if cut is None:
@@ -267,7 +278,10 @@ def _rule(text: str, dialect: PatternDialect, engines: _Engines, *, condition: b
     if condition:
         return PatternRule(matcher, limited, negated, inner=[]) if not value.strip() else "an if has a value"
     template = _template(value.strip(), matcher.groups, negated=negated)
-    return template if isinstance(template, str) else PatternRule(matcher, limited, negated, template)
+    if isinstance(template, str):
+        return template
+    written = line[: len(line) - len(value)].rstrip(), value.strip()
+    return PatternRule(matcher, limited, negated, template, written=written)
 
 
 def _cut(text: str) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ match nothing. Postfix 3.7 leaves out only the line of the condition, so that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from postroad.maps.text import logical_lines
@@ -23,13 +23,47 @@ DEPTH_MAX: Final = 100  # conditions within each other
 
 
 class Rule(Protocol):
-    """One line. `inner`: the rules of a condition, None for any other rule. `line`: where it stands in the file."""
+    """One line. `inner`: the rules of a condition, None for any other rule. `line`: where it stands in the file.
+    `written`: its pattern or network, and its value, as they stand there."""
 
     inner: Any
     line: int
+    written: tuple[str, str]
 
 
 R = TypeVar("R", bound=Rule)
+
+
+class UsedRules:
+    """The rules of a table, with the time when each was last the answer. `used`: those that were, by their names, such
+    as ``line 3: /^x/``."""
+
+    def __init__(self, rules: Sequence[Rule], now_us: Callable[[], int]) -> None:
+        self._every = rules
+        self._now_us = now_us
+        self.used: dict[bytes, int] = {}
+
+    def note(self, rule: Rule) -> None:
+        """The rule is the answer."""
+        self.used[_name(rule).encode()] = self._now_us()
+
+    def entries(self) -> Iterator[tuple[str, str, int]]:
+        """The name of each rule, its value, and when it was last the answer (0: never)."""
+        for rule in _leaves(self._every):
+            name = _name(rule)
+            yield name, rule.written[1], self.used.get(name.encode(), 0)
+
+
+def _name(rule: Rule) -> str:
+    return f"line {rule.line}: {rule.written[0]}"
+
+
+def _leaves(rules: Iterable[Rule]) -> Iterator[Rule]:
+    for rule in rules:
+        if rule.inner is None:
+            yield rule
+        else:
+            yield from _leaves(rule.inner)
 
 
 def parse_rules(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from postroad.maps.face import NO_ANSWER, Answer, Map, NoAnswer, NotNow, WithKey
-from postroad.maps.rules import parse_rules
+from postroad.maps.rules import UsedRules, parse_rules
 from postroad.world.problem import Problem
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -120,21 +120,23 @@ def _joined(answers: Sequence[Answer]) -> Answer:
 
 class CidrRule(msgspec.Struct):
     """One line: a network and its value, or a condition with the rules to its endif. `network`: None matches nothing.
-    `line`: where it stands in the file."""
+    `line`, `written`: `maps.rules.Rule`."""
 
     network: IpNetwork | None
     negated: bool
     value: str
     inner: list[CidrRule] | None = None
     line: int = 0
+    written: tuple[str, str] = ("", "")
 
 
-class CidrSource:
+class CidrSource(UsedRules):
     """Networks, in the order of the file (cidr_table(5) of Postfix): the first that holds the address answers."""
 
     waits = False
 
-    def __init__(self, rules: Sequence[CidrRule]) -> None:
+    def __init__(self, rules: Sequence[CidrRule], now_us: Callable[[], int]) -> None:
+        super().__init__(rules, now_us)
         self._rules = rules
 
     def look_up(self, key: str, part: bool = False) -> str | None:
@@ -142,7 +144,11 @@ class CidrSource:
             address = ipaddress.ip_address(key)
         except ValueError:
             return None
-        return _matched(self._rules, address)
+        rule = _matched(self._rules, address)
+        if rule is None:
+            return None
+        self.note(rule)
+        return rule.value
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -151,21 +157,23 @@ class CidrSource:
         """Nothing is held."""
 
 
-def _matched(rules: Sequence[CidrRule], address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
+def _matched(rules: Sequence[CidrRule], address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> CidrRule | None:
     for rule in rules:
         # A rule of the other family never matches, negated or not, as in Postfix.
         network = rule.network
         if network is None or address.version != network.version or (address in network) is rule.negated:
             continue
         if rule.inner is None:
-            return rule.value
+            return rule
         found = _matched(rule.inner, address)
         if found is not None:
             return found
     return None
 
 
-def parse_cidr(lines: Iterable[bytes], where: str) -> tuple[CidrSource, list[Problem]] | Problem:
+def parse_cidr(
+    lines: Iterable[bytes], where: str, now_us: Callable[[], int]
+) -> tuple[CidrSource, list[Problem]] | Problem:
     """The rules of a text; lines that are none are told and left out, as in Postfix."""
     found = parse_rules(
         lines,
@@ -178,7 +186,7 @@ def parse_cidr(lines: Iterable[bytes], where: str) -> tuple[CidrSource, list[Pro
     if isinstance(found, Problem):
         return found
     rules, doubts = found
-    return CidrSource(rules), doubts
+    return CidrSource(rules, now_us), doubts
 
 
 def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
@@ -192,4 +200,4 @@ def _cidr_rule(text: str, *, condition: bool) -> CidrRule | str:
         return f"{written[:60]!r} is not a network ({error})"
     if not value and not condition:
         return f"{written[:60]!r} has no value"
-    return CidrRule(network, negated, value, [] if condition else None)
+    return CidrRule(network, negated, value, [] if condition else None, written=(f"{found[1]}{written}", value))

@@ -15,6 +15,7 @@ import msgspec
 from postroad.maps.face import MapCounts, NotNow
 from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
+from postroad.maps.rules import UsedRules
 from postroad.maps.steps import KeyStep, steps_of, transport_steps
 from postroad.maps.text import TextSource
 from postroad.world.clock import SystemClock
@@ -73,7 +74,7 @@ def entries(settings: Settings, name: str) -> list[EntryUse] | tuple[Problem, ..
         return maps
     source = maps[name].source
     table = source.current if isinstance(source, FileSource) else source
-    if not isinstance(table, TextSource):
+    if not isinstance(table, TextSource | UsedRules):
         return None
     return [EntryUse(key, value, used.get(key, 0)) for key, value, _ in table.entries()]
 

@@ -194,6 +194,20 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "Add query",
     ),
     (
+        "a map of no maps",
+        listener('role = "mx"') + DOMAIN + '[[map]]\nname = "all"\nkind = "union"\nmaps = []\n',
+        "map[1].maps",
+        "A map of kind 'union' needs maps",
+        "Set maps",
+    ),
+    (
+        "a map without a value",
+        listener('role = "mx"') + DOMAIN + '[[map]]\nname = "all"\nkind = "static"\nvalue = ""\n',
+        "map[1].value",
+        "A map of kind 'static' needs value",
+        "Set value",
+    ),
+    (
         "a map with what its kind does not use",
         listener('role = "mx"') + DOMAIN + ONE_MAP + 'cache_s = 5\n',
         "map[1].cache_s",

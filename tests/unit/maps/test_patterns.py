@@ -13,7 +13,7 @@ REGEXP, PCRE = PatternDialect.REGEXP, PatternDialect.PCRE
 
 
 def table(text: str, dialect: PatternDialect = REGEXP) -> tuple[PatternSource, list[str]]:
-    made = parse_patterns(text.encode().splitlines(), "file", dialect)
+    made = parse_patterns(text.encode().splitlines(), "file", dialect, lambda: 1)
     assert not isinstance(made, Problem)
     return made[0], [f"{each.where.partition(':')[2]} {each.text}" for each in made[2]]
 
@@ -97,7 +97,7 @@ def test_many_rules_are_matched_at_once_and_give_the_same(dialect: PatternDialec
     lines.insert(300, "if /7@/\n/^user7@/ seven\nendif")
     source, doubts = table("\n".join(lines), dialect)
     assert doubts == [] and source._sets
-    plain = PatternSource(source._rules, "file", [])
+    plain = PatternSource(source._rules, "file", [], lambda: 1)
     keys = [f"user{number}@x" for number in range(0, 700, 13)]
     keys += ["useruser@x", "USER7@y", "other", "user7@", "user999@x"]
     for key in keys:
@@ -110,7 +110,7 @@ def test_a_set_that_runs_out_of_memory_gives_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setattr(patterns, "_MEMORY_MAX", memory_max)
     source, _ = table("\n".join(f"/a{{1,40}}b{number}[a-z]{{1,40}}c$/ v{number}" for number in range(60)), PCRE)
     key = "a" * 60 + "b7" + "x" * 30 + "c"
-    assert source.look_up(key) == PatternSource(source._rules, "file", []).look_up(key) == "v7"
+    assert source.look_up(key) == PatternSource(source._rules, "file", [], lambda: 1).look_up(key) == "v7"
 
 
 def test_a_pattern_that_takes_too_long_is_not_now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,5 +136,17 @@ def test_a_very_long_key_has_no_value() -> None:
 
 def test_without_the_extra_the_problem_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "_engines", lambda: None)
-    made = parse_patterns([b"/a/ b"], "file", REGEXP)
+    made = parse_patterns([b"/a/ b"], "file", REGEXP, lambda: 1)
     assert isinstance(made, Problem) and "postroad[patterns]" in made.remedy
+
+
+def test_which_rules_were_the_answer_is_known() -> None:
+    text = "# one\n/^a/i  $$one two\nif /b/\n!/c/ three\nendif\n/^a/i four\n"
+    for more in ("", "".join(f"/^never{number}/ x\n" for number in range(10))):  # with a set of patterns, and without
+        made = parse_patterns((text + more).encode().splitlines(), "file", REGEXP, lambda: 7)
+        assert isinstance(made, tuple)
+        source = made[0]
+        assert [source.look_up(key) for key in ("a", "b", "bc", "z", "B")] == ["$one two", "three", None, None, "three"]
+        assert list(source.entries())[:3] == [
+            ("line 2: /^a/i", "$$one two", 7), ("line 4: !/c/", "three", 7), ("line 6: /^a/i", "four", 0),
+        ]

@@ -120,7 +120,7 @@ def test_any_octets(octets: bytes) -> None:
         source = TextSource(found.table, lambda: 1)
         for key, value, _ in source.entries() if found.problem is None else ():
             assert source.look_up(key) == value
-    made = parse_cidr(lines, "file")
+    made = parse_cidr(lines, "file", lambda: 1)
     assert isinstance(made, Problem) or made[0].look_up("192.0.2.1") is None or b"/" in octets or b"." in octets
 
 
@@ -154,7 +154,7 @@ endif
     ],
 )  # fmt: skip
 def test_networks(address: str, value: str | None) -> None:
-    made = parse_cidr(CIDR.splitlines(), "file")
+    made = parse_cidr(CIDR.splitlines(), "file", lambda: 1)
     assert isinstance(made, tuple)
     assert made[0].look_up(address) == value
     assert len(made[1]) == 2 and "host bits" in made[1][0].text and made[1][1].text == "'198.51.100.0/24' has no value"
@@ -162,7 +162,7 @@ def test_networks(address: str, value: str | None) -> None:
 
 def test_networks_in_a_condition_that_cannot_be_read_match_nothing() -> None:
     text = b"if 192.0.2.0/24\nif 300.0.0.0/8\n192.0.2.1 inner\nendif\n192.0.2.1 middle\nendif\n0.0.0.0/0 outer"
-    made = parse_cidr(text.splitlines(), "file")
+    made = parse_cidr(text.splitlines(), "file", lambda: 1)
     assert isinstance(made, tuple)
     assert [made[0].look_up(each) for each in ("192.0.2.1", "192.0.2.2")] == ["middle", "outer"]
     assert [each.where for each in made[1]] == ["file:2"], made[1]
@@ -170,13 +170,13 @@ def test_networks_in_a_condition_that_cannot_be_read_match_nothing() -> None:
 
 def test_too_many_conditions_within_each_other_are_an_error() -> None:
     text = [b"if 0.0.0.0/0"] * (DEPTH_MAX + 1) + [b"0.0.0.0/0 x"] + [b"endif"] * (DEPTH_MAX + 1)
-    found = parse_cidr(text, "file")
+    found = parse_cidr(text, "file", lambda: 1)
     assert isinstance(found, Problem) and found.where == f"file:{DEPTH_MAX + 1}"
 
 
 @pytest.mark.parametrize(("text", "word"), [(b"if 0.0.0.0/0\n0.0.0.0/0 x", "endif"), (b"endif\n0.0.0.0/0 x", "endif")])
 def test_conditions_that_do_not_end_are_told_and_the_rules_count(text: bytes, word: str) -> None:
-    made = parse_cidr(text.splitlines(), "file")
+    made = parse_cidr(text.splitlines(), "file", lambda: 1)
     assert isinstance(made, tuple) and isinstance(made[0], CidrSource)
     assert made[0].look_up("192.0.2.1") == "x" and word in made[1][0].text
 
@@ -186,3 +186,14 @@ def test_which_beginnings_keys_have() -> None:
     assert source.may_begin("owner-") and source.may_begin("owner-")
     assert not source.may_begin("list")
     assert not TextSource({b"list@x.test": b"ada"}, lambda: 0).may_begin("owner-")
+
+
+def test_which_networks_were_the_answer_is_known() -> None:
+    text = b"192.0.2.0/24 one\nif 2001:db8::/32\n!2001:db8:1::/48  two three\nendif\n[2001:db8::]/32 four\n"
+    made = parse_cidr(text.splitlines(), "file", lambda: 7)
+    assert isinstance(made, tuple)
+    assert [made[0].look_up(key) for key in ("2001:db8:2::1", "192.0.3.1", "x")] == ["two three", None, None]
+    assert list(made[0].entries()) == [
+        ("line 1: 192.0.2.0/24", "one", 0), ("line 3: !2001:db8:1::/48", "two three", 7),
+        ("line 5: [2001:db8::]/32", "four", 0),
+    ]

@@ -236,7 +236,7 @@ def test_senders_do_not_choose_where_mail_goes_by_a_local_part() -> None:
     made = parse_patterns([
         rb"/^(.*)@box\.example$/ smtp:[$1]:25", rb"/^.*@(.*)\.inner\.example$/ smtp:[$1.lan]:25",
         rb"/^(.*)@gone\.example$/ error:5.1.1 $1 is gone",
-    ], "routes", PatternDialect.PCRE)
+    ], "routes", PatternDialect.PCRE, lambda: 1)
     assert isinstance(made, tuple) and isinstance(made[0], PatternSource)
     maps = (named(made[0], "routes"),)
     for local_part in ("mail.evil.example", "plain"):

@@ -44,6 +44,8 @@ def _keys(here: Path, section: MapSection) -> Iterator[Finding]:
     for key in needed:
         if key not in given:
             yield Finding(((*here, key), here), f"A map of kind {section.kind.value!r} needs {key}", f"Add {key}")
+        elif not getattr(section, key):
+            yield Finding(((*here, key), here), f"A map of kind {section.kind.value!r} needs {key}", f"Set {key}")
     allowed = (*needed, *OPTIONAL.get(section.kind, ()))
     for key in sorted(given.difference(allowed)):
         used = ", ".join(allowed)
