@@ -19,7 +19,7 @@ BUSY: Final = 25  # messages begun within a span from which the commits of a wor
 
 
 class Arrival:
-    """Those who joined within one span."""
+    """The clients that joined within one span."""
 
     __slots__ = ("count", "joined")
 
@@ -28,12 +28,12 @@ class Arrival:
         self.joined = 0  # in all
 
     def leave(self) -> None:
-        """One of them has handed over a message, or will not."""
+        """One of these clients has handed over its message, or will not."""
         self.count -= 1
 
 
 class Arrivals:
-    """The count. `time`: monotonic seconds."""
+    """Counts the clients in the middle of a message. `time`: monotonic seconds."""
 
     def __init__(self, time: Callable[[], float]) -> None:
         self._time = time
@@ -41,7 +41,7 @@ class Arrivals:
         self._until = 0.0
 
     def join(self) -> Arrival:
-        """A client has connected, or begun another message. It is to `leave` its place later, once."""
+        """A client has connected, or begun another message. It must `leave` its place later, once."""
         if self._time() >= self._until:
             self._turn()
         place = self._now
@@ -50,14 +50,14 @@ class Arrivals:
         return place
 
     def expected(self) -> int:
-        """How many are on their way."""
+        """How many clients are in the middle of a message."""
         if self._time() >= self._until:
             self._turn()
         return self._now.count + self._before.count
 
     @property
     def busy(self) -> bool:
-        """Whether much comes. Behind `expected` only, which looks at the time."""
+        """Whether many messages come. Call it only after `expected`, which looks at the time."""
         return self._before.joined >= BUSY or self._now.joined >= BUSY
 
     def _turn(self) -> None:

@@ -38,17 +38,17 @@ Run = Callable[[Callable[[], None]], None]  # hands a piece of work to a thread,
 
 
 def folder(directory: Path, shard: int) -> Path:
-    """Where a shard's files are: ``DIR/NN``."""
+    """The folder with the files of a shard: ``DIR/NN``."""
     return directory / f"{shard:02}"
 
 
 def file_path(directory: Path, id: int) -> Path:
-    """``DIR/NN/xx/<queue id>``; xx are the low bits of the id's time."""
+    """``DIR/NN/xx/<queue id>``; xx are the low bits of the time in the id."""
     return folder(directory, identifier.shard_of(id)) / f"{id >> 10 & 255:02x}" / identifier.text(id)
 
 
 def content_file(directory: Path, id: int) -> ContentFile | None:
-    """The file of a message's content as it stands now, or None. Anything but a regular file of our own is none."""
+    """The file with a message's content as it is now, or None. Only a regular file of our own counts."""
     path = file_path(directory, id)
     try:
         found = os.lstat(path)
@@ -60,8 +60,8 @@ def content_file(directory: Path, id: int) -> ContentFile | None:
 
 
 def pieces(envelope: Envelope, content: Content, size: int = PIECE) -> Generator[bytes, None, None]:
-    """The message, its `Envelope.prefix` first, in pieces of at most `size` octets. Blocks for the disk; the kernel
-    reads ahead."""
+    """Gives the message, its `Envelope.prefix` first, in pieces of at most `size` octets. Blocks for the disk; the
+    kernel reads ahead."""
     yield from _cut(envelope.prefix, size)
     if isinstance(content, bytes):
         yield from _cut(content, size)
@@ -105,7 +105,7 @@ def read(envelope: Envelope, content: Content) -> bytes:
 
 
 def failure_of(error: OSError, what: str) -> Failure:
-    """The Failure that an error of the operating system is."""
+    """The Failure for an error of the operating system."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return Failure(FailureKind.FULL if full else FailureKind.IO, f"{what}: {error.strerror or error}")
 
@@ -120,7 +120,8 @@ def sync_directory(path: Path, posix: Posix = _POSIX) -> None:
 
 
 def make_directory(path: Path, posix: Posix = _POSIX) -> None:
-    """Makes a folder for us alone and makes its name durable; one that is there must be a real one. Raises OSError."""
+    """Makes a folder for us alone, and makes its name durable. If it is there, it must be a real folder. Raises
+    OSError."""
     try:
         posix.mkdir(path, 0o700)
     except FileExistsError:
@@ -136,12 +137,10 @@ def make_directory(path: Path, posix: Posix = _POSIX) -> None:
 
 
 class Incoming:
-    """Large content on its way into its file. Used on the loop; the disk is touched by `run` only.
-
-    `write` answers whether more may come at once; after False the producer pauses until `resumed` is called (on the
-    loop). `finish` answers exactly once, on the loop, with the file, synced, or with why not; then the content is to be
-    accepted, or dropped by `abort`. `abort` may be called at any time, also after a failed `finish` or accept.
-    """
+    """Large content on its way into its file. It is used on the loop; only `run` touches the disk. `write` says whether
+    more may come at once; after False the producer pauses until `resumed` is called (on the loop). `finish` answers
+    exactly once, on the loop: with the file, synced, or with the reason why there is none. Then the content is
+    accepted, or `abort` drops it. `abort` may be called at any time, also after a failed `finish` or accept."""
 
     def __init__(
         self,
@@ -177,11 +176,11 @@ class Incoming:
 
     @property
     def failure(self) -> Failure | None:
-        """The first error so far: the host may refuse the message before its end."""
+        """The first error so far. The host may refuse the message before its end."""
         return self._failure
 
     def write(self, octets: bytes) -> bool:
-        """Takes octets. False: enough for now, `resumed` will be called."""
+        """Takes octets. Returns False if this is enough for now; then `resumed` will be called."""
         if self._failure is not None:
             self.size += len(octets)
             return True
@@ -196,11 +195,11 @@ class Incoming:
         return False
 
     def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
-        """The content is complete. `new`: what takes its place."""
+        """Notes that the content is complete. `new`: the content that takes its place."""
         self._run(lambda: self._finish(done, new))
 
     def abort(self) -> None:
-        """Removes what there is. What was accepted must not be aborted."""
+        """Removes the file. Do not call it for content that was accepted."""
         self._aborted = True
         self._run(self._remove)
 
@@ -268,7 +267,8 @@ class Incoming:
         self._on_loop(lambda: done(answer))
 
     def _write_second(self, new: NewContent) -> None:
-        """The new content in a file of its own, with its handle in the place of the first one's. Raises OSError."""
+        """Writes the new content into a file of its own, whose handle takes the place of the first one's. Raises
+        OSError."""
         self._close()
         first = os.open(self._path, os.O_RDONLY | _FLAGS)
         try:
@@ -290,13 +290,14 @@ class Incoming:
             raise OSError(errno.ENOSPC, self._failure.text)
 
     def _close(self) -> None:
-        """Raises OSError, also for what was written before (close(2)); the handle is gone all the same."""
+        """Closes the file. Raises OSError, also for what was written before (close(2)); the handle is gone in any case.
+        """
         handle, self._handle = self._handle, -1
         if handle >= 0:
             self._posix.close(handle)
 
     def _let_go(self) -> None:
-        """Close what is given up: no error matters any more."""
+        """Closes a file that is given up. Errors do not matter any more."""
         with contextlib.suppress(OSError):
             self._close()
 
@@ -310,7 +311,7 @@ class Incoming:
 
 
 def remove(path: Path, posix: Posix = _POSIX) -> None:
-    """Removes a content file. One that cannot be removed is an orphan, which the next start removes."""
+    """Removes a content file. If that fails, the file is an orphan, which the next start removes."""
     try:
         posix.unlink(path)
     except OSError:

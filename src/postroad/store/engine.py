@@ -26,14 +26,14 @@ def spool(
     *,
     threads: bool = True,
 ) -> Spool:
-    """A spool that is not started yet."""
+    """Makes a spool that is not started yet."""
     from postroad.store.sqlite.spool import SqliteSpool  # it imports asyncio: see above
 
     return SqliteSpool(directory, shards, options, clock, loop, readers=READERS, threads=threads)
 
 
 def shards_of(directory: Path) -> list[int]:
-    """The shards that are there, in order. Raises OSError."""
+    """The shards in the folder, in order. Raises OSError."""
     return [number for number, _ in shard_files(directory)]
 
 

@@ -27,12 +27,10 @@ from postroad.store.values import (
 
 
 class JournalReader(msgspec.Struct, frozen=True):
-    """A durable reader of the journal: it gets every committed event, over every crash, in the order of the commits.
-
-    `behind_max`: commits that it may be behind. If it is further behind, it misses the oldest ones, so that the journal
-    does not grow for ever; the log and `postroad status` tell it. 0: the journal waits for it without a limit of its
-    own, and the disk's `free_min` is the limit.
-    """
+    """A durable reader of the journal: it gets every committed event, also after a crash, in the order of the commits.
+    `behind_max`: how many commits it may be behind. If it is further behind, it misses the oldest ones, so that the
+    journal does not grow for ever; the log and `postroad status` say so. 0: the journal keeps everything until the
+    reader has it; then the limit is `free_min` of the disk."""
 
     name: str
     behind_max: int = 0
@@ -75,33 +73,34 @@ class JournalMarks(Protocol):
 
     - `mark` says: the reader has everything up to `seq` on stable storage of its own. It is called after that, never
       before, with growing numbers; from any thread. It returns at once, and the mark is kept with a later commit.
-    - A crash may lose the newest marks: the reader is then offered again what it has. To count each commit once, it
-      keeps the `seq` with its own data, in one step.
-    - What all readers have is removed from the journal, up to the least mark. The last commit always stays.
+    - A crash may lose the newest marks: then the reader gets again what it has. To count each commit once, it keeps the
+      `seq` with its own data, in one step.
+    - The journal removes what all readers have, up to the lowest mark. The last commit always stays.
     """
 
     @property
     def shards(self) -> Sequence[int]: ...
 
     def committed(self, shard: int) -> int:
-        """The seq of the last commit. What stands above it was left by a commit that failed."""
+        """The seq of the last commit. A commit that failed may have left rows above it."""
 
     def mark(self, reader: str, shard: int, seq: int) -> None: ...
 
     def mark_of(self, reader: str, shard: int) -> int:
-        """The mark as it was kept last."""
+        """The mark as it was last kept."""
 
 
 class Journal(JournalMarks, Protocol):
     """The journal as a durable reader sees it."""
 
     def read(self, shard: int, after: int, limit: int) -> list[Committed]:
-        """The commits above `after`, the oldest first, at most `limit` of them, none twice, none left out, none that
-        failed. Blocks for a read of the disk, so it is called off the loop. Raises OSError if it cannot be read."""
+        """Gives the commits above `after`, the oldest first, at most `limit` of them: each once, none left out, none
+        that failed. Blocks for a read of the disk, so call it off the loop. Raises OSError if the journal cannot be
+        read."""
 
 
 class Events(Protocol):
-    """The stream of events, as the stages that bring events see it (`report.stream.Stream`).
+    """The stream of events, for the stages that bring events (`report.stream.Stream`).
 
     - Events that change the state of a message go to `Spool.accept` and `Spool.settle`, nowhere else: the spool
       publishes them after their commit.
@@ -110,11 +109,12 @@ class Events(Protocol):
     """
 
     def record(self, events: tuple[Event, ...]) -> None:
-        """Events of the world outside (refusals, log-ins, ends of sessions, replays): readers that are there hear of
-        them at once, and the journal has them with the next commit. A crash before it loses them."""
+        """Takes events of the world outside (refusals, log-ins, ends of sessions, replays). Readers that are there hear
+        of them at once, and the journal has them with the next commit. A crash before that commit loses them."""
 
     def tell(self, events: tuple[Event, ...]) -> None:
-        """Events of the node itself (faults, remarks): only readers that are there hear of them, such as the log."""
+        """Takes events of the node itself (faults, remarks). Only readers that are there hear of them, such as the log.
+        """
 
 
 class SpoolError(Exception):
@@ -122,15 +122,16 @@ class SpoolError(Exception):
 
 
 class ContentSink(Protocol):
-    """Content on its way into a file of the spool (`store.content.Incoming`)."""
+    """Takes content into a file of the spool (`store.content.Incoming`)."""
 
     resumed: Callable[[], None] | None
 
     def write(self, octets: bytes) -> bool:
-        """Take octets. False: enough for now, `resumed` will be called."""
+        """Takes octets. Returns False if this is enough for now; then `resumed` will be called."""
 
     def finish(self, done: Callable[[ContentFile | Failure], None], new: NewContent | None = None) -> None:
-        """Sync the file, with `new` in the place of what was written. After a Failure nothing is left of it."""
+        """Syncs the file; if there is a `new` content, it takes the place of what was written. After a Failure the file
+        is gone."""
 
     def abort(self) -> None: ...
 
@@ -139,7 +140,7 @@ class Questions(Protocol):
     """What may be asked of the spool. The answers are those of the classes in `store.questions`.
 
     - Called on the loop. `done` is called on the loop, once, never from within the call.
-    - A question is answered from the state after all operations that were asked for before it, in that order.
+    - The answer shows the state after all operations that were asked for before it, in that order.
     - A question is never answered with an error: it waits until it can be answered. If the spool closes first, the
       answer is the empty one. Only content that cannot be read is given up after some time, with None.
     """
@@ -171,11 +172,11 @@ class Spool(Questions, JournalMarks, Protocol):
       from within the call, and after the commit of the operation is on stable storage (promise 1).
     - After a Failure nothing of the operation is stored, and it may be asked again. A settlement whose commit failed
       and may be on the disk all the same is not answered until a commit has it.
-    - `accept`: a new message. With `waiting` (all its recipients) it is at once as if settled so; `reports` are DSNs
-      that come in the same commit, with ids of the same shard (ValueError).
+    - `accept`: a new message. With `waiting` (all its recipients) it counts as settled in this way at once; `reports`
+      are DSNs that come in the same commit, with ids of the same shard (ValueError).
     - `settle`: what became of recipients, with the DSNs it brings and its events, in one commit (promise 3). The first
-      settlement of a message names all its recipients. What names a recipient that is not there any more changes
-      nothing. With its last recipient a message and its content go.
+      settlement of a message names all its recipients. If it names a recipient that is not there any more, nothing
+      changes for this one. When its last recipient is gone, the message and its content are removed.
     - `published(shard, events)`, given to the engine when it is made, is called with the events of an operation after
       its commit and before its `done`; never with those of an operation that failed.
     - `record`: events that change nothing; they are kept with a later commit, and not published.
@@ -189,7 +190,7 @@ class Spool(Questions, JournalMarks, Protocol):
         """Opens the shards. Blocks. Raises SpoolError, with all shards closed again."""
 
     def close(self) -> None:
-        """Does what was asked, answers it, and stops. Blocks until it is on stable storage."""
+        """Does what was asked, answers it, and stops. Blocks until everything is on stable storage."""
 
     def new_id(self, shard: int | None = None) -> int: ...
     def accept(
@@ -206,26 +207,26 @@ class Spool(Questions, JournalMarks, Protocol):
 
     @property
     def unsure(self) -> bool:
-        """Whether settlements wait for a disk that fails."""
+        """Whether settlements wait because the disk fails."""
 
     def refuses(self) -> str:
-        """Why new mail is refused now for want of space, "" if it is not."""
+        """Why new mail is refused now for lack of space, "" if it is not."""
 
     def missed(self) -> list[Missed]:
         """What readers of the journal have missed since the start."""
 
 
 class SpoolView(Protocol):
-    """The spool as it stands, all shards."""
+    """The spool as it is now, all shards."""
 
     @property
     def faults(self) -> list[str]: ...
 
     def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
-        """What waits, by destination, those with the most first, at most `limit` of them (0: all)."""
+        """The mail that waits, by destination, those with the most mail first, at most `limit` of them (0: all)."""
 
     def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
-        """The oldest message that waits for each destination, with what of it waits there."""
+        """The oldest message that waits for each destination, with those of its recipients that wait there."""
 
     def fresh(self, limit: int) -> list[Envelope]:
         """Messages accepted and never settled, the oldest first."""
@@ -237,14 +238,14 @@ class SpoolView(Protocol):
         """One message with all its waiting recipients."""
 
     def head(self, envelope: Envelope, limit: int) -> bytes:
-        """The first octets of the content; b"" if there is none."""
+        """The first octets of the content; b"" if there is no content."""
 
     def unmoved(self, now_us: int) -> list[str]:
-        """Journals that the history has not had for long, one line for each."""
+        """Journals that the history has not moved for long, one line for each."""
 
 
 class HistoryView(Protocol):
-    """All events that are kept, journals of the spool included."""
+    """All events that are kept, also those in the journals of the spool."""
 
     @property
     def faults(self) -> list[str]: ...
@@ -264,7 +265,7 @@ class HistoryView(Protocol):
         limit: int = 100,
     ) -> Iterable[int]:
         """Queue ids of messages with this Message-ID, sender or recipient, client or account, the newest first.
-        `until_us`: those made before then; 0 for all."""
+        `until_us`: only those made before then; 0 for all."""
 
     def refusals(
         self,
@@ -276,7 +277,8 @@ class HistoryView(Protocol):
         until_us: int = 0,
         limit: int = 100,
     ) -> Sequence[Refused | Authenticated]:
-        """Refused commands with this sender or recipient, of this client or account, and log-ins of the latter two."""
+        """Refused commands with this sender or recipient, of this client or account; and the log-ins of this client or
+        account."""
 
     def first_us(self) -> int:
         """The beginning of the oldest day that is kept; 0 if there is none yet."""

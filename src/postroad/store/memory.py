@@ -63,7 +63,7 @@ class MemoryShard:
         self.states[stored.envelope.id] = states
 
     def settle(self, settlement: Settlement) -> Failure | None:
-        """What names a message or a recipient that is not there any more changes nothing."""
+        """Settles recipients. If a message or a recipient is not there any more, nothing changes."""
         id = settlement.id
         stored = self.messages.get(id)
         if stored is not None:
@@ -127,7 +127,7 @@ class MemoryShard:
     # --- questions
 
     def answer(self, question: Question) -> Any:
-        """As the classes in `store.questions` say."""
+        """Answers a question as its class in `store.questions` says."""
         match question:
             case Take(destination, before_us, limit):
                 return self._take(destination, before_us, limit)
@@ -188,7 +188,7 @@ class MemoryShard:
 
 
 class MemorySpool:
-    """`store.face.Spool` and `store.face.Journal`. `directory`: for large content."""
+    """The engine in memory: `store.face.Spool` and `store.face.Journal`. `directory`: for large content."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class MemorySpool:
         self._running = True
 
     def close(self) -> None:
-        """What was asked is done and answered within the call, since the loop may be about to end."""
+        """Does what was asked, and answers it within the call, because the loop may be about to end."""
         self._commit()
         self._answer()
         self._running = False

@@ -14,8 +14,8 @@ from postroad.store.values import Selection
 
 
 class Take(msgspec.Struct, frozen=True, gc=False):
-    """Answer: `list[Loaded]`, the recipients of a destination that are due before `before_us` and not held, the oldest
-    due first, at most `limit` of them, gathered by message."""
+    """Answer: `list[Loaded]`, the recipients of a destination that are due before `before_us` and not held, by message,
+    the oldest due first, at most `limit` of them."""
 
     destination: str
     before_us: int
@@ -31,7 +31,7 @@ class NextDue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
-    """Answer: `Loaded | None`, the message with all its waiting recipients (none of a fresh one), None if it has
+    """Answer: `Loaded | None`, the message with all its waiting recipients (a fresh message has none), None if it has
     ended."""
 
     id: int
@@ -46,8 +46,8 @@ class Fresh(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ahead(msgspec.Struct, frozen=True, gc=False):
-    """Answer: `list[tuple[int, str]]`, the time when a destination first has something due, and its key: after the pair
-    `after` and until `until_us`, in that order, at most `limit`. Held recipients do not count."""
+    """Answer: `list[tuple[int, str]]`, when a destination first has something due, and its key: after the pair `after`
+    and up to `until_us`, in this order, at most `limit`. Held recipients do not count."""
 
     after: tuple[int, str]
     until_us: int
@@ -69,7 +69,7 @@ class Contents(msgspec.Struct, frozen=True, gc=False):
 
 class Select(msgspec.Struct, frozen=True, gc=False):
     """Answer: `tuple[list[int], int | None]`, ids above `after` that the selection means, from a bounded number of
-    rows, and the id to go on after, None at the end."""
+    rows, and the id after which to continue, None at the end."""
 
     selection: Selection
     after: int

@@ -13,10 +13,8 @@ from postroad.store.values import Stored
 
 
 class MakeReports(Protocol):
-    """Makes the DSNs for recipients that ended (or are delayed) together; none if none is to be sent.
-
-    The events say what was made, or why not. `until_us`: for delays, how long it will be tried.
-    """
+    """Makes the DSNs for recipients that ended (or are delayed) together; none if none is to be sent. The events say
+    what was made, or why not. `until_us`: for delays, how long the node will try."""
 
     def __call__(
         self,

@@ -20,7 +20,7 @@ _PIECE: Final = 65_536
 
 
 class Reserve:
-    """`size`: octets; 0 for none. Not in use before `look`."""
+    """A file that keeps space. `size`: octets; 0 for none. It is not used before `look`."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Reserve:
         self.whole = True
 
     def look(self) -> None:
-        """What an earlier process left of it."""
+        """Finds what an earlier process has left of the reserve."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -37,7 +37,7 @@ class Reserve:
         self.whole = found.st_size == self.size and found.st_blocks * 512 >= self.size
 
     def fill(self) -> bool:
-        """Makes it whole, or smaller if the setting says so. Whether it is whole now."""
+        """Makes the reserve whole, or smaller if the setting says so. Returns whether it is whole now."""
         if self.whole:
             return True
         try:
@@ -71,7 +71,7 @@ class Reserve:
                 os.pwrite(handle, bytes(min(_PIECE, self.size - start)), start)
 
     def release(self) -> bool:
-        """Gives the space back to the disk. False: there is nothing to give."""
+        """Gives the space back to the disk. Returns False if there is nothing to give."""
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:

@@ -16,7 +16,7 @@ def means_states(selection: Selection, waiting: frozenset[tuple[str, bool]]) -> 
 
 
 def means_envelope(selection: Selection, envelope: Envelope) -> bool:
-    """What the selection says of the message as a whole, but for its id."""
+    """Whether the selection means this message, by everything except its id and the states of recipients."""
     return (
         (not selection.sender or names(selection.sender, envelope.reverse_path))
         and (not selection.recipient or _has_recipient(selection.recipient, envelope))
@@ -32,8 +32,8 @@ def _has_recipient(wanted: str, envelope: Envelope) -> bool:
 
 
 def names(wanted: str, address: Address | None) -> bool:
-    """Whether `wanted` (an address, ``@domain``, ``@.domain`` for all below it, or ``<>``) means `address`, in any
-    case."""
+    """Whether `wanted` (an address, ``@domain``, ``@.domain`` for all domains below it, or ``<>``) means `address`, in
+    upper or lower case."""
     if address is None:
         return wanted == "<>"
     if wanted.startswith("@."):

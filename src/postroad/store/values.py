@@ -12,8 +12,8 @@ from postroad.mail.message import Content
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A message to be accepted, or as it stands in the spool. `only_crlf`: this process has seen that there is no CR
-    and no LF outside a CRLF in the octets of `content`; never so of what was read from the disk."""
+    """A message to be accepted, or as it stands in the spool. `only_crlf`: this process has seen that the octets of
+    `content` have CR and LF only as CRLF; it is never set for content that was read from the disk."""
 
     envelope: Envelope
     content: Content
@@ -21,8 +21,8 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class NewContent(msgspec.Struct, frozen=True):
-    """What takes the place of content in a file before it is accepted: `head` instead of its first `head_size` octets,
-    and `body` (the empty line included) instead of the rest, None to keep that."""
+    """The content that takes the place of content in a file before it is accepted: `head` instead of its first
+    `head_size` octets, and `body` (the empty line included) instead of the rest; None keeps the rest."""
 
     head: bytes
     head_size: int
@@ -30,13 +30,11 @@ class NewContent(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """One recipient that waits for its next event.
-
-    `index`: of the recipient in the envelope. `due_us`: when to try next. `destination`: the key
-    (`mail.route.Destination`). `attempts`: tries so far. `held`: an operator or a rule holds it, `due_us` then counts
-    for nothing. `delay_reported`: the sender has had a delay DSN. `status`, `text`, `remote`: of the last attempt, for
-    the queue's listing. `released`: an operator has let it go on, so its route holds it no more.
-    """
+    """One recipient that waits for its next event. `index`: of the recipient in the envelope. `due_us`: when to try
+    next. `destination`: the key (`mail.route.Destination`). `attempts`: how many there were. `held`: an operator or a
+    rule holds it; then `due_us` does not count. `delay_reported`: the sender has had a delay DSN. `status`, `text`,
+    `remote`: of the last attempt, for lists of the queue. `released`: an operator has released it, so its route does
+    not hold it any more."""
 
     index: int
     due_us: int
@@ -52,20 +50,18 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A message with those of its recipients that were asked for. Content is read apart (`Spool.content`)."""
+    """A message with those of its recipients that were asked for. Content is read separately (`Spool.content`)."""
 
     envelope: Envelope
     waiting: tuple[Waiting, ...]
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What became of some recipients of one message; one commit with the DSNs that it brings and its events.
-
-    `ended`: indexes of recipients that have come to their end. `waiting`: recipients with their new state, each
-    replaces the old one. The first settlement of a fresh message names *all* its recipients, in one of the two. With
-    its last recipient's end the message and its content go. `accepted`: new messages (DSNs), fresh as if they had come
-    by SMTP.
-    """
+    """What became of some recipients of one message: one commit, with the DSNs that it brings and its events. `ended`:
+    indexes of recipients that have their end. `waiting`: recipients with their new state, each of which replaces the
+    old one. The first settlement of a fresh message names *all* its recipients, in one of the two. When the last
+    recipient has its end, the message and its content are removed. `accepted`: new messages (DSNs), fresh as if they
+    had come by SMTP."""
 
     id: int
     ended: tuple[int, ...] = ()
@@ -75,7 +71,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits for one destination: recipients in all, of these held, and when the first is due (0: all held)."""
+    """What waits for one destination: recipients in all, how many of these are held, and when the first is due (0: all
+    are held)."""
 
     destination: str
     count: int
@@ -84,7 +81,8 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class WaitingMail(msgspec.Struct, frozen=True):
-    """What waits by destination: some of them, how many there are, recipients in all, and of these held."""
+    """What waits by destination: some of the destinations, how many there are, recipients in all, and how many of these
+    are held."""
 
     shown: tuple[Backlog, ...] = ()
     destinations: int = 0
@@ -109,15 +107,13 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which messages an operator means; what is unset ("" / () / None) does not narrow, all that is set must hold.
-
-    `ids`: queue ids. `message_id`: with or without angle brackets. `sender`, `recipient`: an address, or ``@domain``
-    for all of a domain, ``@.domain`` for all of those below it, any case;
-    ``<>`` is the null reverse-path; `recipient` also finds the address as it was given.
-    `destination`: a destination's key. `held`: only messages with (or without any) held recipient.
-    With `destination`, `held` or a `recipient` that waits no longer, only what still waits is looked at; a fresh
-    message (accepted, never tried) has no destination yet and is not held.
-    """
+    """The messages that an operator means. All fields that are set must match; a field that is unset ("" / () / None)
+    does not matter. `ids`: queue ids. `message_id`: with or without angle brackets. `sender`, `recipient`: an address,
+    ``@domain`` for all of a domain, ``@.domain`` for all domains below it, in upper or lower case; ``<>`` is the null
+    reverse-path; `recipient` also finds the address as the client named it. `destination`: a destination's key. `held`:
+    only messages with (or without any) held recipient. With `destination`, `held` or a `recipient` that does not wait
+    any more, only recipients that still wait count; a fresh message (accepted, never tried) has no destination yet and
+    is not held."""
 
     ids: tuple[int, ...] = ()
     message_id: str = ""

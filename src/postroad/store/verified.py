@@ -39,7 +39,7 @@ class VerifiedEntry(msgspec.Struct, frozen=True):
 
 
 class VerifiedStore:
-    """See the module. `told`: hears of trouble."""
+    """See the module. `told` gets messages about trouble."""
 
     def __init__(self, path: Path, entries_max: int, told: Callable[[str], None] = lambda text: None) -> None:
         self._path = path
@@ -101,7 +101,7 @@ class VerifiedStore:
         return (each for each in rows if not domain or each.mailbox.endswith(f"@{domain}"))
 
     def forget(self, mailboxes: Iterable[str]) -> int:
-        """How many of them were there. ``@domain`` means all mailboxes of a domain."""
+        """Removes entries, and returns how many there were. ``@domain`` means all mailboxes of a domain."""
         gone = 0
         for mailbox in mailboxes:
             if mailbox.startswith("@"):

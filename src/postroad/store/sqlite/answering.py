@@ -30,8 +30,8 @@ _CACHED_FROM: Final = 20  # recipients from which an envelope is worth keeping
 
 
 class Answering:
-    """Answers the questions to one shard. `use` gives the connection, opened anew if that is needed. `large` holds the
-    messages whose content is in a file; the shard keeps it. `say` takes what the operator should read."""
+    """Answers the questions to one shard. `use` returns the connection, and opens it anew if that is needed. `large`
+    holds the messages whose content is in a file; the shard maintains it. `say` takes messages for the operator."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Answering:
         self._envelopes: OrderedDict[int, Envelope] = OrderedDict()
 
     def answer(self, question: Question) -> Any:
-        """The answer to a question, as its class says. Raises sqlite3.Error."""
+        """Answers a question as its class says. Raises sqlite3.Error."""
         match question:
             case Take(destination, before_us, limit):
                 return self._take(destination, before_us, limit)
@@ -71,7 +71,7 @@ class Answering:
                 assert_never(unknown)
 
     def _select(self, selection: Selection, after: int) -> tuple[list[int], int | None]:
-        """Ids that are found in a few steps, and the id to go on after."""
+        """Finds ids in a few steps. Returns them, and the id after which to continue."""
         found: list[int] = []
         last: int | None = after
         for _ in range(_SELECT_STEPS):
@@ -82,7 +82,7 @@ class Answering:
         return found, last
 
     def _take(self, destination: str, before_us: int, limit: int) -> list[Loaded]:
-        """Due recipients of a destination, the oldest due first, at most `limit` of them, by message."""
+        """Returns due recipients of a destination, by message, the oldest due first, at most `limit` of them."""
         rows = self._use().execute(
             "SELECT id, state FROM recipient WHERE destination = ? AND held = 0 AND due_us <= ?"
             " ORDER BY due_us LIMIT ?",
@@ -99,7 +99,7 @@ class Answering:
         return 0 if row is None else max(1, row[0])
 
     def _load(self, id: int) -> Loaded | None:
-        """A message with all its waiting recipients; none wait of one never settled."""
+        """Returns a message with all its waiting recipients. A message that was never settled has none."""
         rows = self._use().execute("SELECT id, state FROM recipient WHERE id = ? ORDER BY number", (id,)).fetchall()
         loaded = self._loaded(rows) if rows else [Loaded(each, ()) for each in self._envelopes_of([id])]
         return loaded[0] if loaded else None
@@ -116,7 +116,8 @@ class Answering:
         return found
 
     def _ahead(self, after: tuple[int, str], until_us: int, limit: int) -> list[tuple[int, str]]:
-        """When destinations have something due, and which: after a time and name and until a time, in that order."""
+        """Returns which destinations have something due, and when: after a time and name and up to a time, in this
+        order."""
         return self._use().execute(schema.AHEAD, (*after, until_us, limit)).fetchall()
 
     def _first_due(self, names: Sequence[str]) -> dict[str, int]:
@@ -176,7 +177,8 @@ class Answering:
             total -= len(dropped.recipients)
 
     def _drop_strays(self, ids: Sequence[int]) -> None:
-        """Recipients of which no message is there (only a commit that failed and yet was written could leave them)."""
+        """Removes recipients without a message. Only a commit that failed, but was written all the same, can leave such
+        rows."""
         connection = self._use()
         there = {id for template in (schema.SELECT_MESSAGE, schema.SELECT_FRESH)
                  for id, _ in schema.read_rows(connection, template, ids)}  # fmt: skip
@@ -185,7 +187,7 @@ class Answering:
             self._say("error", f"{self._path}: recipients of {identifier.text(id)} without their message: removed")
 
     def _keep_for_repair(self, id: int, why: str) -> None:
-        """A row that cannot be read: it stays, is never due, and does not stand in the way of others."""
+        """Keeps a row that cannot be read: it is never due, and does not stand in the way of others."""
         self._say("error", f"{self._path}: message {identifier.text(id)} is damaged ({why}); it is kept, not delivered")
         connection = self._use()
         connection.execute("UPDATE recipient SET held = ? WHERE id = ?", (schema.DAMAGED, id))

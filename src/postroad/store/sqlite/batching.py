@@ -27,7 +27,7 @@ _RECORDED_MAX: Final = 20_000  # events without a change of state that wait for 
 
 
 class Batching:
-    """The batches of one spool. `shards`: their numbers; events that change nothing go to the first one."""
+    """Makes the batches of one spool. `shards`: their numbers; events that change nothing go to the first one."""
 
     def __init__(
         self, shards: tuple[int, ...], options: SpoolOptions, loop: asyncio.AbstractEventLoop, writer: CommitWriter
@@ -50,7 +50,7 @@ class Batching:
         self._look_timer: asyncio.TimerHandle | None = None
 
     def put(self, shard: int, operation: Operation, *, patient: bool = False) -> None:
-        """`patient`: it may wait for company, for `settle_s`."""
+        """Adds an operation. `patient`: it may wait for others, for up to `settle_s`."""
         asked = PendingOperation(shard, operation)
         if not self.is_open or shard not in self._shards:
             self._loop.call_soon(self._refuse, asked)
@@ -62,7 +62,7 @@ class Batching:
             self._go_on()
 
     def record(self, events: tuple[Event, ...]) -> None:
-        """They go with the next commit, or have one of their own after `record_s`."""
+        """Adds events. They go with the next commit, or get one of their own after `record_s`."""
         if not events or not self.is_open:
             return
         if len(self._recorded) < _RECORDED_MAX:
@@ -71,7 +71,7 @@ class Batching:
             self._record_timer = self._loop.call_later(self._options.record_s, self._record_now)
 
     def end(self) -> None:
-        """The last batch. From here on nothing is taken any more."""
+        """Hands over the last batch. After that nothing more is taken."""
         if not self.is_open:
             return
         self.is_open = False
@@ -86,7 +86,7 @@ class Batching:
     # --- when
 
     def _go_on(self) -> None:
-        """Something is gathered and the writer has nothing to do: a commit now, or in a moment."""
+        """If something waits and the writer has nothing to do, hands it over now, or in a moment."""
         now = self._loop.time()
         if not self._pressing:
             until = now + self._options.settle_s
@@ -106,7 +106,7 @@ class Batching:
             self._wait_timer = self._loop.call_later(until - now, self._waited)
 
     def _waited(self) -> None:
-        """Who has not come by now is not waited for."""
+        """The time to wait for arrivals is over: hands over what has come."""
         self._wait_timer = None
         if self.is_open and not self._writing and self._gathered:
             self._writing = True
@@ -123,7 +123,7 @@ class Batching:
         self._writer.commit(self._next_batch())
 
     def _on_idle(self) -> None:
-        """The writer has done its batch and what came of it."""
+        """Takes the results of a batch that the writer has done."""
         self._writing = False
         if not self.is_open:
             return
@@ -135,7 +135,7 @@ class Batching:
             self._look_timer = self._loop.call_later(wait_s, self._look_after)
 
     def _look_after(self) -> None:
-        """Nothing came for a while: time for what the writer has left to do, with a batch that may be empty."""
+        """Gives the writer time for work that was left, with a batch that may be empty: nothing came for a while."""
         self._look_timer = None
         if self.is_open and not self._writing:
             self._writing = True
@@ -150,7 +150,7 @@ class Batching:
     # --- what
 
     def _next_batch(self) -> list[PendingOperation]:
-        """All that waits."""
+        """Takes everything that waits."""
         asked = [*self._writer.postponed(), *self._gathered, *self._records()]
         self._gathered = []
         self._pressing = 0

@@ -29,7 +29,8 @@ _ASIDE: Final = re.compile(r"\d\d+(\.db)?\.damaged-[0-9TZ]+")
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """What is wrong. `id`: the message's queue id as text, "" for the shard as a whole. `kind`: for programs."""
+    """One thing that is wrong. `id`: the message's queue id as text, "" for the shard as a whole. `kind`: for programs.
+    """
 
     shard: int
     kind: str
@@ -47,12 +48,13 @@ class CheckedShard(msgspec.Struct, frozen=True):
 
 
 def check(directory: Path, *, running: bool) -> list[CheckedShard]:
-    """All shards of a spool. `running`: a node has them open. Raises OSError if the folder may not be listed."""
+    """Checks all shards of a spool. `running`: whether a node has them open. Raises OSError if the folder may not be
+    listed."""
     return [_Check(directory, number, path, running).run() for number, path in shard_files(directory)]
 
 
 def set_aside(directory: Path) -> list[str]:
-    """The damaged files and folders that stand beside the shards, kept for whoever wants to look into them."""
+    """The damaged files and folders that stand beside the shards, kept for people who want to look into them."""
     return sorted(path.name for path in directory.iterdir() if _ASIDE.fullmatch(path.name))
 
 
@@ -127,7 +129,7 @@ class _Check:
                 self._find("recipient", f"the state of recipient {number} cannot be read", id)
 
     def _destinations(self, connection: sqlite3.Connection) -> None:
-        """The table that says which destinations have something due must know of all that waits."""
+        """Checks that the table of destinations has everything that waits."""
         told = set(connection.execute(f"SELECT name, count, held, due_us FROM {schema.destinations(connection)}"))
         wrong = told ^ set(connection.execute(schema.BACKLOG))
         if wrong:

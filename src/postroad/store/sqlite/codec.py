@@ -37,12 +37,12 @@ def encode_waiting(waiting: Waiting) -> bytes:
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """One part of a journal row."""
+    """Encodes events as one part of a journal row."""
     return _ENCODER.encode(events)
 
 
 def join_events(parts: Sequence[bytes]) -> bytes:
-    """The blob of a journal row, from its parts; of a batch of the history, from its rows."""
+    """Joins parts into the blob of a journal row, or rows into a batch of the history."""
     return b"".join((_ARRAY_32, len(parts).to_bytes(4, "big"), *parts))
 
 
@@ -55,12 +55,12 @@ def decode_waiting(octets: bytes) -> Waiting:
 
 
 def decode_journal(octets: bytes) -> list[Event]:
-    """The events of one journal row, in order."""
+    """Decodes the events of one journal row, in order."""
     return [event for part in _JOURNAL.decode(octets) for event in part]
 
 
 def split_events(octets: bytes) -> Iterator[list[Event]]:
-    """The events of a batch of the history (journal rows joined), row by row; a row that cannot be read is left out."""
+    """Splits a batch of the history into its rows, and decodes their events. A row that cannot be read is left out."""
     for row in _ROWS.decode(octets):
         with contextlib.suppress(Undecodable):
             yield [event for part in _JOURNAL.decode(row) for event in part]
@@ -76,5 +76,5 @@ def is_readable(octets: bytes) -> bool:
 
 
 def id_octets(id: int) -> bytes:
-    """How a queue id stands in encoded events, to look for it without decoding them."""
+    """The octets of a queue id within encoded events, so that it can be found without decoding them."""
     return _ENCODER.encode(id)

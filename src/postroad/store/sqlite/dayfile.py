@@ -56,13 +56,13 @@ _LEVEL_FULL: Final = 99  # where runs go that are merged no more
 
 
 def path_of(directory: Path, at_us: int, shard: int) -> Path:
-    """The file for what happened at `at_us`."""
+    """The file for events at `at_us`."""
     return directory / f"{time.strftime('%Y-%m-%d', time.gmtime(at_us // 1_000_000))}.{shard:02}.db"
 
 
 @lru_cache(maxsize=16_384)
 def key(text: str) -> int:
-    """The key of a Message-ID (without angle brackets) or an address, whatever its case."""
+    """The key of a Message-ID (without angle brackets) or an address. Upper and lower case are the same."""
     digest = hashlib.blake2b(text.lower().encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") & _MASK
 
@@ -72,27 +72,27 @@ def message_id_key(message_id: str) -> int:
 
 
 def id_key(id: int) -> int:
-    """A queue id is its own key: 60 bits, spread by time and shard well enough."""
+    """The key of a queue id: the id itself, whose 60 bits are spread well enough by time and shard."""
     return id & _MASK
 
 
 def report_key(parent: int) -> int:
-    """Under which the reports on a message are found."""
+    """The key by which the reports about a message are found."""
     return key(f"parent:{parent}")
 
 
 def client_key(address: str) -> int:
-    """Under which everything is found that a client did. `address`: an IP address as `ipaddress` writes it."""
+    """The key by which everything is found that a client did. `address`: an IP address as `ipaddress` writes it."""
     return key(f"client:{address}")
 
 
 def account_key(name: str) -> int:
-    """Under which everything is found that was done or tried as an account."""
+    """The key by which everything is found that was done or tried as an account."""
     return key(f"account:{canonical_account(name)}")
 
 
 def account_of(event: Accepted | Refused | Authenticated | SessionEnded) -> str:
-    """The account that the client was, or the one that it tried to be; "" for none."""
+    """The account of the client, or the one that it tried to use; "" for none."""
     if isinstance(event, Refused) and event.phase == "AUTH":
         return event.reason
     return event.peer.identity
@@ -130,10 +130,10 @@ def add_keys(event: Event, names: set[int]) -> None:
 
 
 class DayFile:
-    """A day file open for its one writer."""
+    """A day file, open for its one writer."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes it. Raises sqlite3.Error."""
+        """Opens the file, or makes it. Raises sqlite3.Error."""
         self.path = path
         self._connection = _open(path)
         self.mark: int = self._connection.execute("SELECT seq FROM mark").fetchone()[0]
@@ -144,8 +144,8 @@ class DayFile:
         self._connection.close()
 
     def append(self, rows: Iterable[JournalRow]) -> list[Committed]:
-        """Adds the rows above the mark, in the order of seq, all or none. The rows that it has added, decoded. Raises
-        sqlite3.Error."""
+        """Adds the rows above the mark, in the order of seq, all or none. Returns the rows that it has added, decoded.
+        Raises sqlite3.Error."""
         rows = [row for row in rows if row[0] > self.mark]
         if not rows:
             return []
@@ -166,7 +166,7 @@ class DayFile:
         return added
 
     def _add(self, rows: list[JournalRow]) -> list[Committed]:
-        """Batches and one run of keys. A row that cannot be decoded has no events."""
+        """Adds batches and one run of keys. A row that cannot be decoded has no events."""
         added: list[Committed] = []
         entries: list[int] = []
         batches = []
@@ -208,7 +208,7 @@ class DayFile:
         )
 
     def _merge(self) -> None:
-        """Merges runs of a level that has many, level by level."""
+        """Merges the runs of each level that has many."""
         level = 0
         while True:
             runs = [
@@ -233,7 +233,7 @@ class DayFile:
 
 
 class DayReader:
-    """A day file open for reading, as it stands at the first question. Raises sqlite3.Error."""
+    """A day file, open for reading, as it is at the first question. Raises sqlite3.Error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -244,7 +244,7 @@ class DayReader:
         self._connection.close()
 
     def events(self, name: int) -> Iterator[Event]:
-        """All events of the batches that hold the key, and so more than what is looked for."""
+        """All events of the batches that hold the key. These are more than the caller looks for."""
         for batch in sorted(self._batches(name)):
             row = self._connection.execute("SELECT events FROM batch WHERE id = ?", (batch,)).fetchone()
             if row is not None:
@@ -273,7 +273,7 @@ class DayReader:
 
 
 def _octets(numbers: array.array[int]) -> bytes:
-    """Little-endian on every machine."""
+    """The octets of the keys, little-endian on every machine."""
     if sys.byteorder == "big":
         numbers = numbers[:]
         numbers.byteswap()

@@ -29,7 +29,7 @@ _ROOM_LEAST: Final = 1_048_576  # octets: a file system with fewer free counts a
 
 
 def primary(error: Exception) -> int:
-    """SQLite's primary result code; 0 if the error is not SQLite's own."""
+    """SQLite's primary result code; 0 if the error is not from SQLite."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -39,7 +39,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def damaged(text: str) -> sqlite3.DatabaseError:
-    """The error of a database in which a check has found damage."""
+    """Makes the error of a database in which a check has found damage."""
     error = sqlite3.DatabaseError(text)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     error.sqlite_errorname = "SQLITE_CORRUPT"
@@ -55,14 +55,14 @@ def is_no_space(error: Exception) -> bool:
 
 
 def kind_of(code: int) -> FailureKind:
-    """What kind of failure a primary result code is."""
+    """The kind of failure that a primary result code means."""
     if code == sqlite3.SQLITE_FULL:
         return FailureKind.FULL
     return FailureKind.IO if code in _ENVIRONMENT else FailureKind.INVALID
 
 
 def is_full(directory: Path) -> bool:
-    """A write that failed without saying so (a quota, delayed allocation) on a file system with no space left."""
+    """Whether a write failed for lack of space although the error does not say so (a quota, delayed allocation)."""
     try:
         found = os.statvfs(directory)
     except OSError:

@@ -23,8 +23,8 @@ from postroad.store.values import Failure, FailureKind, Waiting
 
 
 class Gathering:
-    """What one commit has gathered. Flat lists: the values of the rows, one after another. `new`: messages that this
-    process accepted and has not settled, with the number of their recipients; the shard keeps it."""
+    """What one commit has gathered, as flat lists: the values of the rows, one after another. `new`: messages that this
+    process has accepted and not settled, with the number of their recipients; the shard keeps it."""
 
     __slots__ = (
         "_new", "added", "changed", "committing", "contents", "ended", "events", "fresh", "gone", "large", "marks",
@@ -84,7 +84,7 @@ class Gathering:
         self.written += len(row.envelope)
 
     def settle(self, connection: sqlite3.Connection, operation: Settle) -> Failure | None:
-        """Gathers a settlement. Returns why it cannot be had; nothing of it is gathered then."""
+        """Gathers a settlement. If that is not possible, returns the reason, and gathers nothing of it."""
         id = operation.id
         if id in self.touched:  # accepted or settled in this very commit: what is gathered of it goes first
             self.flush(connection)
@@ -106,11 +106,9 @@ class Gathering:
     def _settle_looking(
         self, connection: sqlite3.Connection, operation: Settle, count: int | None
     ) -> Failure | None:
-        """A settlement that leaves recipients waiting, or of a message that is not new to this process.
-
-        `count`: its recipients if it is known to be fresh. What names a message or a recipient that is not there
-        (any more) changes nothing: an end cannot be taken back.
-        """
+        """Gathers a settlement that leaves recipients waiting, or of a message that is not new to this process.
+        `count`: the number of its recipients if it is known to be fresh. If a message or a recipient is not there (any
+        more), nothing changes: an end cannot be taken back."""
         id = operation.id
         if count is None and id not in self.settled:
             row = connection.execute("SELECT envelope FROM fresh WHERE id = ?", (id,)).fetchone()
@@ -134,7 +132,7 @@ class Gathering:
         return None
 
     def flush(self, connection: sqlite3.Connection) -> None:
-        """Writes what was gathered. Deletions first: what they free is used again at once."""
+        """Writes what was gathered. Deletions come first, so that the space they free is used again at once."""
         write = schema.write_rows
         if self.gone:
             write(connection, schema.DELETE_FRESH, self.gone)

@@ -54,7 +54,7 @@ _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d\d+)\.db")
 
 
 class Behind(msgspec.Struct, frozen=True):
-    """A journal that is not moved: `since_us` is when its oldest row was written, `why` the last error, "" for none."""
+    """A journal that is not moved. `since_us`: when its oldest row was written. `why`: the last error, "" for none."""
 
     shard: int
     since_us: int
@@ -99,7 +99,7 @@ class Historian:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops after the step it is at. What was not moved stays in the journal."""
+        """Stops after the step under way. What was not moved stays in the journal."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join()
@@ -111,17 +111,15 @@ class Historian:
         self._files.clear()
 
     def step(self) -> bool:
-        """Moves what waits, a bounded part of it, whatever its age; whether there may be more. Raises sqlite3.Error."""
+        """Moves a bounded part of what waits, of any age. Returns whether there may be more. Raises sqlite3.Error."""
         moved = [self._move(shard) for shard in self._journals]
         return any(moved)
 
     def clear(self) -> None:
-        """Removes the day files that are to be kept no longer, of those that no Historian writes but this one.
-
-        The files of all workers stand in one folder. A file that its worker has open must not go: what is written into
-        it then would be nowhere, and yet leave the journal. So each Historian removes only files of its own shards (and
-        the first one those of shards that are no more), and none that it has open.
-        """
+        """Removes day files that are too old or too large together. The files of all workers stand in one folder. A
+        file that its worker has open must stay: otherwise new events would go into a file without a name, and leave the
+        journal all the same. So each Historian removes only files of its own shards (the first one also those of shards
+        that are no more), and none that it has open."""
         now_us = self._clock.now_us()
         self._cleared_us = now_us
         today = path_of(self._directory, now_us, 0).name[:10]
@@ -148,7 +146,7 @@ class Historian:
             _remove(path)
 
     def backlog(self) -> tuple[Behind, ...]:
-        """The journals that lag behind by more than `BEHIND_S`; from any thread."""
+        """The journals that are more than `BEHIND_S` behind; from any thread."""
         return tuple(self._behind.values())
 
     # --- the thread
@@ -166,7 +164,7 @@ class Historian:
                 pause_s = _AGAIN_S
 
     def _turn(self) -> float:
-        """One bounded piece of work; how long to rest then."""
+        """Does one bounded piece of work. Returns how long to rest then."""
         now_us = self._clock.now_us()
         if abs(now_us - self._cleared_us) > _CLEAR_EVERY_US:
             self.clear()
@@ -180,7 +178,7 @@ class Historian:
         return 0.0 if worst_s > _FAR * self._options.lag_s else _REST * (time.monotonic() - start)
 
     def _turn_shard(self, shard: int, now_us: int) -> float:
-        """Moves a piece of one journal; how far it lags behind in seconds, 0 if nothing is to do."""
+        """Moves a piece of one journal. Returns how far it is behind in seconds, 0 if nothing is to do."""
         journal = self._journals[shard]
         why, oldest_us = "", None
         try:
@@ -200,7 +198,7 @@ class Historian:
         return age_s
 
     def _watch(self, shard: int, oldest_us: int | None, now_us: int, why: str) -> None:
-        """Tells the operator of a journal that is not moved: at once of an error, then from time to time."""
+        """Tells the operator of a journal that is not moved: of an error at once, then from time to time."""
         told = self._behind.get(shard)
         failing = bool(why)
         late = oldest_us is not None and abs(now_us - oldest_us) > BEHIND_S * 1e6
@@ -227,7 +225,7 @@ class Historian:
     # --- moving
 
     def _move(self, shard: int) -> bool:
-        """One step for one shard: rows of one day, from the oldest on."""
+        """Does one step for one shard: rows of one day, from the oldest on."""
         journal = self._journals[shard]
         rows = journal.rows(self._spool.committed(shard), _STEP_ROWS, _STEP_OCTETS)
         if not rows:
@@ -318,7 +316,7 @@ def _remove(path: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """An empty file that others may not read. Raises OSError."""
+    """Makes an empty file that others may not read. Raises OSError."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 

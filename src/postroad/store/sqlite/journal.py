@@ -22,7 +22,7 @@ JournalRow = tuple[int, int, bytes]  # seq, at_us, events
 
 
 class SqliteJournal:
-    """`store.face.Journal` for one reader. Open until `close`."""
+    """`store.face.Journal` for one reader. It is open until `close`."""
 
     def __init__(self, directory: Path, spool: JournalMarks) -> None:
         self._directory = directory
@@ -60,7 +60,7 @@ class SqliteJournal:
 
 
 def _events(octets: bytes) -> tuple[Event, ...]:
-    """None of a damaged row: it must not stop the reader for ever."""
+    """Decodes a row. A damaged row has no events: it must not stop the reader for ever."""
     try:
         return tuple(codec.decode_journal(octets))
     except codec.Undecodable:
@@ -91,16 +91,16 @@ class ShardJournal:
         return self._connection
 
     def oldest_us(self, until: int) -> int | None:
-        """When the oldest row that is not moved was written. `until`: the seq up to which rows are committed: what a
-        commit that failed has left behind that will be taken out again, and never was."""
+        """When the oldest row was written that is not moved. `until`: the seq up to which rows are committed. Rows
+        above it come from a commit that failed, and will be removed again: they do not count."""
         row = self._use().execute(
             "SELECT at_us FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1", (self._after, until)
         ).fetchone()  # fmt: skip
         return None if row is None else row[0]
 
     def rows(self, until: int, limit: int, octets_max: int) -> list[JournalRow]:
-        """The rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no snapshot
-        is held for long."""
+        """Gives the rows of the next step, the oldest first, up to the seq `until`. Each is read alone, so that no
+        snapshot is held for long."""
         found: list[JournalRow] = []
         octets = 0
         cursor = self._use().execute(

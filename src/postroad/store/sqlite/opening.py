@@ -23,7 +23,7 @@ from postroad.store.sqlite import schema
 
 
 def check_directory(directory: Path) -> None:
-    """The spool's folder: made if it is not there, ours alone. Raises SpoolError."""
+    """Makes the spool's folder if it is not there, and checks that it is ours alone. Raises SpoolError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.lstat(directory)
@@ -38,7 +38,7 @@ def check_directory(directory: Path) -> None:
 
 
 def take_lock(path: Path, database: Path) -> int:
-    """An open descriptor that holds the lock of `database` until it is closed. Raises SpoolError."""
+    """Returns an open descriptor that holds the lock of `database` until it is closed. Raises SpoolError."""
     handle = -1
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -54,10 +54,8 @@ def take_lock(path: Path, database: Path) -> int:
 
 
 def make_private_file(path: Path) -> None:
-    """Makes an empty file for us alone; one that is there must be a regular file of ours.
-
-    Raises SpoolError, OSError.
-    """
+    """Makes an empty file for us alone. If the file is there, it must be a regular file of ours. Raises SpoolError,
+    OSError."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(handle)
@@ -70,10 +68,9 @@ def make_private_file(path: Path) -> None:
 
 
 def set_aside(directory: Path, shard: int, now_us: int, saved: Collection[int] = ()) -> str:
-    """Moves a damaged database, its WAL and its content files away, but for those of the messages that were saved.
-
-    The name it has now. The files go first, so that after a crash in between it is all done again. Raises OSError.
-    """
+    """Moves a damaged database, its WAL and its content files away, except those of messages that were saved. Returns
+    the name that the database has now. The files go first, so that after a crash in between everything is done again.
+    Raises OSError."""
     path = schema.database(directory, shard)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_us // 1_000_000))
     files = content.folder(directory, shard)

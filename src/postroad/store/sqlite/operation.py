@@ -28,7 +28,8 @@ class Row:
 
 
 class Accept:
-    """A new message; with `waiting` it is settled at once (mail that is held on arrival). `reports`: DSNs with it."""
+    """A new message. With `waiting` it counts as settled at once (mail that is held on arrival). `reports`: the DSNs
+    that come with it."""
 
     __slots__ = ("done", "events", "reports", "row", "told", "waiting")
 
@@ -74,10 +75,8 @@ class Settle:
 
 
 class Read:
-    """A question to a shard, answered from its state after all operations before it.
-
-    `about`: the message whose content is asked for, 0 for all else. Such a question is given up after some time.
-    """
+    """A question to a shard, answered from its state after all operations before it. `about`: the message whose content
+    is asked for, 0 for all other questions. A question about content is given up after some time."""
 
     __slots__ = ("about", "done", "empty", "question")
     told: ClassVar[tuple[Event, ...]] = ()
@@ -90,7 +89,7 @@ class Read:
 
 
 class Mark:
-    """A reader has the journal up to `seq`: what all readers have is removed there."""
+    """A reader has the journal up to `seq`. What all readers have is removed from the journal."""
 
     __slots__ = ("done", "reader", "seq")
     told: ClassVar[tuple[Event, ...]] = ()
@@ -102,7 +101,7 @@ class Mark:
 
 
 class RecordEvents:
-    """Events without a change of state; b"" only asks for a commit that takes along what waits."""
+    """Events that change nothing. b"" only asks for a commit, which then takes along everything that waits."""
 
     __slots__ = ("done", "events")
     told: ClassVar[tuple[Event, ...]] = ()  # the stream has told them when they were recorded
@@ -113,7 +112,7 @@ class RecordEvents:
 
 
 class Postponed:
-    """The answer to a read that could not be made: ask again."""
+    """The answer to a read that could not be done: ask again."""
 
     __slots__ = ("text",)
 
@@ -122,8 +121,8 @@ class Postponed:
 
 
 class Kept:
-    """The answer to a settlement whose commit failed, and which may be on the disk all the same: the shard writes it
-    again with each commit until one succeeds, and answers then."""
+    """The answer to a settlement whose commit failed, but may be on the disk all the same. The shard writes it again
+    with each commit until one succeeds, and answers then."""
 
     __slots__ = ("text",)
 
@@ -135,8 +134,8 @@ Operation = Accept | Settle | Read | Mark | RecordEvents
 
 
 class PendingOperation:
-    """An operation on its way through the writer. `tries`: how often a read has failed, `again`: when it is asked
-    next, time of the loop."""
+    """An operation on its way through the writer. `tries`: how often a read has failed. `again`: when it is asked
+    again, in the time of the loop."""
 
     __slots__ = ("again", "operation", "shard", "tries")
 

@@ -42,7 +42,7 @@ class Quickness:
         return self._credit_s > 0.0
 
     def took(self, wait_s: float, *, on_loop: bool) -> None:
-        """A commit has waited so long for something else than a processor."""
+        """Notes for how long a commit has waited for something else than a processor."""
         is_quick = wait_s <= QUICK_S
         self._not_quick = (self._not_quick << 1 | (not is_quick)) & _ALL
         if on_loop and not is_quick:

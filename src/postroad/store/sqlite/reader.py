@@ -34,7 +34,8 @@ _NAME: Final = re.compile(r"(\d\d+)\.db")
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What a spool holds: fresh messages, settled messages that wait, recipients that wait, of these held, octets."""
+    """What a spool holds: fresh messages; settled messages that wait; recipients that wait, and how many of these are
+    held; octets."""
 
     fresh: int = 0
     messages: int = 0
@@ -60,8 +61,8 @@ class SpoolReader:
         self.faults: list[str] = []
 
     def backlog(self, limit: int = 0, destination: str = "") -> WaitingMail:
-        """What waits, by destination, over all shards: those with the most first, at most `limit` (0: all) of them;
-        `destination`: only that one."""
+        """The mail that waits, by destination, over all shards: those with the most first, at most `limit` (0: all) of
+        them; `destination`: only this one."""
         counts: dict[str, int] = {}
         for rows in self._ask(partial(_destinations, "name, count", (destination,) if destination else ())):
             for name, count in rows:
@@ -75,7 +76,8 @@ class SpoolReader:
         )  # fmt: skip
 
     def waiting(self, destinations: Collection[str]) -> dict[str, Backlog]:
-        """What waits for each of these destinations, over all shards; those for which nothing waits are left out."""
+        """What waits for each of these destinations, over all shards. Destinations for which nothing waits are left
+        out."""
         found: dict[str, Backlog] = {}
         for part in self._ask(partial(_described, destinations)):
             for name, count, held, due_us in part:
@@ -84,7 +86,7 @@ class SpoolReader:
         return found
 
     def oldest(self, destinations: Sequence[str]) -> dict[str, Loaded]:
-        """The oldest message that waits for each destination, with what of it waits there."""
+        """The oldest message that waits for each destination, with those of its recipients that wait there."""
         found: dict[str, Loaded] = {}
         for part in self._ask(partial(_oldest, destinations)):
             for name, loaded in part.items():
@@ -105,14 +107,14 @@ class SpoolReader:
         return sorted(id for part in parts for id in part)[: selection.limit]
 
     def messages(self, selection: Selection, limit: int, after: int = 0) -> list[Loaded]:
-        """Messages that are meant, with all that waits of them, in the order of ids, above `after`."""
+        """Messages that are meant, with all their recipients that wait, in the order of ids, above `after`."""
         parts = self._ask(
             lambda connection: _load(connection, _selected(connection, selection, after, limit)[:limit])
         )
         return sorted((each for part in parts for each in part), key=lambda each: each.envelope.id)[:limit]
 
     def load(self, id: int) -> Loaded | None:
-        """One message with all its waiting recipients, none of a fresh one; None if it has ended."""
+        """One message with all its waiting recipients (a fresh message has none); None if it has ended."""
         parts = self._ask(lambda connection: _load(connection, [id]), identifier.shard_of(id))
         return parts[0][0] if parts and parts[0] else None
 
@@ -141,10 +143,8 @@ class SpoolReader:
         return Counts(*map(sum, columns))
 
     def unmoved(self, now_us: int) -> list[str]:
-        """Journals that the history has not had for long: one line for each, for people.
-
-        What waits there is found all the same; but it takes the disk's space until the history can be written again.
-        """
+        """Journals that the history has not moved for long: one line for each, for people. Their events are found all
+        the same, but they take space on the disk until the history can be written again."""
         told = []
         for number, path in shard_files(self._directory):
             rows = self._ask(_journal, number)
@@ -155,7 +155,7 @@ class SpoolReader:
         return told
 
     def _ask(self, question: Callable[[sqlite3.Connection], _Answer], shard: int | None = None) -> list[_Answer]:
-        """The answer of each shard, or of one. A shard that cannot answer is a fault, not an exception."""
+        """The answer of each shard, or of one. If a shard cannot answer, that is a fault, not an exception."""
         answers = []
         for number, path in shard_files(self._directory):
             if shard is not None and number != shard:
@@ -171,8 +171,8 @@ class SpoolReader:
 
 
 def _journal(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    """How many rows the history has not had, about, and when the oldest was written. The last row always stays: it is
-    no backlog."""
+    """How many rows the history has not moved, about, and when the oldest was written. The last row always stays and
+    does not count."""
     mark = 0
     with contextlib.suppress(sqlite3.OperationalError):  # no node of this version has had the shard open
         for (seq,) in connection.execute("SELECT seq FROM reader WHERE name = ?", (HISTORY.name,)):
@@ -209,7 +209,7 @@ def _counted(connection: sqlite3.Connection) -> tuple[int, int, int, int, int]:
 
 
 def _destinations(columns: str, names: Sequence[str], connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """`columns` of the table of destinations: of all, or of the one that is named."""
+    """`columns` of the table of destinations: for all of them, or for the one that is named."""
     where = " WHERE name = ?" if names else ""
     sql = f"SELECT {columns} FROM {schema.destinations(connection)}{where}"
     return connection.execute(sql, tuple(names)).fetchall()
@@ -224,8 +224,8 @@ def _described(names: Collection[str], connection: sqlite3.Connection) -> list[t
 
 
 def _oldest(names: Sequence[str], connection: sqlite3.Connection) -> dict[str, Loaded]:
-    """Ids rise with time. Of the envelope only what is needed is looked at, of its recipients only those that wait
-    there: it may have a hundred thousand others."""
+    """The oldest message for each destination: ids rise with time. It reads only what is needed of the envelope, and
+    only those recipients that wait there, because there may be a hundred thousand others."""
     found: dict[str, Loaded] = {}
     for name in names:
         (id,) = connection.execute("SELECT min(id) FROM recipient WHERE destination = ?", (name,)).fetchone()

@@ -33,7 +33,7 @@ _NO_RECIPIENTS: Final = "repaired: it is unknown who has had it already; release
 
 
 def repair(directory: Path, checked: CheckedShard, now_us: Callable[[], int]) -> list[str]:
-    """Mends one shard; what was done, a line each. Raises SpoolError, sqlite3.Error, OSError."""
+    """Mends one shard. Returns what was done, in lines. Raises SpoolError, sqlite3.Error, OSError."""
     said: list[str] = []
 
     def note(event: Event) -> None:

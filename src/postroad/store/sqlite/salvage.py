@@ -38,7 +38,8 @@ _ENDINGS: Final = ("", "-wal", "-shm")
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What came of it: messages saved, of these held, ids whose envelope could not be read, where the rest is now."""
+    """What was saved: messages, how many of these are held, ids whose envelope could not be read, where the rest is
+    now."""
 
     messages: int
     held: int
@@ -56,12 +57,13 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def new_path(directory: Path, shard: int) -> Path:
-    """The new file while it is being made."""
+    """The name of the new file while it is being made."""
     return directory / f"{shard:02}.db.new"
 
 
 def finish(directory: Path, shard: int) -> None:
-    """A crash came in between: what was complete takes its place, what was not goes. Raises OSError."""
+    """Finishes what a crash has interrupted: a complete new file takes the place of the damaged one, an incomplete one
+    is removed. Raises OSError."""
     new, path = new_path(directory, shard), schema.database(directory, shard)
     if not new.exists():
         return
@@ -74,7 +76,8 @@ def finish(directory: Path, shard: int) -> None:
 
 
 def _take_back_wal(path: Path) -> None:
-    """The crash came when the WAL had been set aside, and its database not yet: what was committed is in both."""
+    """Takes the WAL back if the crash came after it was set aside, and before its database was: what was committed is
+    in both."""
     wal = Path(f"{path}-wal")
     for aside in path.parent.glob(f"{path.name}.damaged-*-wal"):
         if not (wal.exists() or Path(str(aside).removesuffix("-wal")).exists()):
@@ -83,7 +86,8 @@ def _take_back_wal(path: Path) -> None:
 
 
 def replace(directory: Path, shard: int, now_us: int) -> Saved:
-    """Puts a new shard with all that can be read in the place of a damaged one. The shard's lock is the caller's."""
+    """Puts a new shard, with everything that can be read, in the place of a damaged one. The caller holds the lock of
+    the shard."""
     path, new = schema.database(directory, shard), new_path(directory, shard)
     _unlink(new)
     opening.make_private_file(new)
@@ -106,7 +110,7 @@ def replace(directory: Path, shard: int, now_us: int) -> Saved:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the damaged file, or to a copy of it with a first page that can be read."""
+    """Gives a connection to the damaged file, or to a copy of it with a first page that can be read."""
     connection = _opened(path)
     if connection is not None:
         with contextlib.closing(connection):
@@ -127,7 +131,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:
-    """None if not even the names of the tables can be read."""
+    """Opens the file. Returns None if not even the names of the tables can be read."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA query_only=1")
@@ -142,8 +146,9 @@ def _opened(path: Path) -> sqlite3.Connection | None:
 
 
 def _mend_first_page(work: Path) -> None:
-    """The first page of an empty shard, with the number of pages of this one (https://www.sqlite.org/fileformat.html
-    §1.3: 24 and 92, the change counter and the version that the number of pages at 28 is valid for)."""
+    """Makes a first page: that of an empty shard, with the number of pages of this one
+    (https://www.sqlite.org/fileformat.html §1.3: 24 and 92, the change counter and the version that the number of pages
+    at 28 is valid for)."""
     template = Path(f"{work}.template")
     _unlink(template)
     template.touch(0o600)
@@ -161,7 +166,7 @@ def _mend_first_page(work: Path) -> None:
 
 
 class _Source:
-    """What can be read of the damaged shard."""
+    """The part of the damaged shard that can be read."""
 
     def __init__(self, connection: sqlite3.Connection, directory: Path, shard: int) -> None:
         self._connection = connection
@@ -200,7 +205,7 @@ class _Source:
         return None
 
     def octets(self, envelope: Envelope) -> bytes | None:
-        """The content if it stands in the shard, whole."""
+        """The content if it stands whole in the shard."""
         row = self._row("SELECT octets FROM content WHERE id = ?", (envelope.id,))
         if row is None or not isinstance(row[0], bytes) or len(row[0]) != envelope.size - len(envelope.prefix):
             return None
@@ -217,7 +222,8 @@ class _Source:
                 yield row
 
     def _all_waiting(self) -> dict[int, dict[int, Waiting]]:
-        """Recipients by message and place: by the table, and by its index, which knows when and where to."""
+        """Recipients by message and index, from the table and from its index, which knows the due time and the
+        destination."""
         waiting: dict[int, dict[int, Waiting]] = {}
         for id, number in self._keys("recipient", "id, number"):
             row = self._row("SELECT state FROM recipient WHERE id = ? AND number = ?", (id, number))
@@ -258,7 +264,7 @@ class _Source:
 
 
 def _copy(source: _Source, target: sqlite3.Connection) -> tuple[set[int], int]:
-    """The ids saved, and how many of them are held."""
+    """Copies the messages. Returns the ids saved, and how many of them are held."""
     saved: set[int] = set()
     held = 0
     target.execute("BEGIN IMMEDIATE")
@@ -289,7 +295,7 @@ def _copy(source: _Source, target: sqlite3.Connection) -> tuple[set[int], int]:
 
 
 def _rows(source: _Source, envelope: Envelope, fresh: bool, has_content: bool) -> list[Waiting] | None:
-    """The rows of its recipients: none of a message that goes on as fresh. None if it has ended."""
+    """The rows of the message's recipients: none if it goes on as a fresh one. None if it has ended."""
     known = {} if fresh else source.waiting.get(envelope.id, {})
     if fresh and has_content:
         return []

@@ -44,7 +44,7 @@ Row = tuple[Any, ...]
 
 
 class Rows(NamedTuple):
-    """A statement over any number of rows: `before`, then `row` as often as there are rows, then `after`."""
+    """A statement over any number of rows: `before`, then `row` once for each row, then `after`."""
 
     before: str
     row: str
@@ -160,7 +160,7 @@ def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
 
 
 def tune(connection: sqlite3.Connection) -> None:
-    """Sets a new connection up as a writer's. Raises sqlite3.Error."""
+    """Prepares a new connection for the writer. Raises sqlite3.Error."""
     for pragma in (
         f"page_size={PAGE_SIZE}",
         "journal_mode=WAL",
@@ -179,8 +179,8 @@ def tune(connection: sqlite3.Connection) -> None:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Makes the tables in an empty file, or checks that their version is ours, or makes it so. Raises SpoolError,
-    sqlite3.Error; nothing is changed then."""
+    """Makes the tables in an empty file; else checks that their version is ours, or changes them to ours. Raises
+    SpoolError, sqlite3.Error; then nothing has changed."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found == VERSION:
         return
@@ -199,24 +199,22 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def recount(connection: sqlite3.Connection) -> None:
-    """Makes the table of destinations anew from the rows that it counts, within a transaction. Raises
-    sqlite3.Error."""
+    """Makes the table of destinations again from the rows that it counts, within a transaction. Raises sqlite3.Error.
+    """
     connection.execute("DELETE FROM destination")
     connection.execute(f"INSERT INTO destination {BACKLOG}")
 
 
 def destinations(connection: sqlite3.Connection) -> str:
-    """What a reader selects destinations from: the table, or what it would hold in a shard that is yet without it,
-    because no node of this version has had it open. Raises sqlite3.Error."""
+    """What a reader selects destinations from: the table; or, if no node of this version has opened the shard yet, a
+    query with the same result. Raises sqlite3.Error."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     return f"({BACKLOG})" if found == _WITHOUT_DESTINATIONS else "destination"
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """Opens a database to read it, whoever writes it, or nobody does. Raises sqlite3.Error.
-
-    Without a WAL beside it nobody has it open, and if we may not make one SQLite needs `immutable` to read it.
-    """
+    """Opens a database to read it, whether somebody writes it or not. Raises sqlite3.Error. If there is no WAL beside
+    it, nobody has it open; if we may not make a WAL then, SQLite needs `immutable` to read the file."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = _reader(uri)
     try:
@@ -241,7 +239,7 @@ def _reader(uri: str) -> sqlite3.Connection:
 def write_rows(
     connection: sqlite3.Connection, template: Rows, values: Sequence[Any], width: int = 1
 ) -> int:
-    """Runs `template` over all `values`, `width` of them to a row. Returns the rows changed."""
+    """Runs `template` over all `values`, `width` of them for each row. Returns how many rows changed."""
     changed = 0
     for start, count in _pieces(len(values) // width):
         piece = values[start * width : (start + count) * width]

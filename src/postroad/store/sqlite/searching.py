@@ -36,8 +36,8 @@ class HistoryReader:
         self.faults: list[str] = []
 
     def events(self, id: int) -> list[Event]:
-        """The events of one message, in the order of time. Looked for in all days: if the clock was set back, later
-        events stand in the file of an earlier one."""
+        """The events of one message, in the order of time. All days are searched: if the clock was set back, later
+        events stand in the file of an earlier day."""
         found = self._search(dayfile.id_key(id), codec.id_octets(id), 0, newest_first=False)
         return sorted((event for day in found for event in day if event.id == id), key=_time)
 
@@ -58,8 +58,9 @@ class HistoryReader:
         limit: int = 100,
     ) -> list[int]:
         """Queue ids of messages, the newest first: with this Message-ID, with this sender or recipient, from this
-        client (an IP address), or submitted by this account; one of the four, in any case of letters. `until_us`: those
-        made before then; 0 for all. By client and account only what happened since history keeps keys for them."""
+        client (an IP address), or submitted by this account; one of the four, in upper or lower case. `until_us`: only
+        those made before then; 0 for all. By client and account it finds only events since the history keeps keys for
+        them."""
         if message_id:
             wanted = message_id.strip("<>").lower()
             matches: Callable[[Event], bool] = lambda event: _has_message_id(event, wanted)  # noqa: E731
@@ -90,7 +91,7 @@ class HistoryReader:
         limit: int = 100,
     ) -> list[Refused | Authenticated]:
         """Commands that were refused, the newest first: with this sender or recipient, of this client, or of this
-        account, one of the three. With the log-ins of the client or the account that succeeded."""
+        account, one of the three; and the log-ins of the client or the account that succeeded."""
         wanted = address.lower()
         if address:
             name = dayfile.key(address)
@@ -126,7 +127,7 @@ class HistoryReader:
     def _search(
         self, name: int, needle: bytes, since_us: int, *, newest_first: bool
     ) -> Iterator[list[Event]]:
-        """What may match, day by day; the journal's rows with the days they belong to."""
+        """Gives what may match, day by day; the rows of the journal come with the days to which they belong."""
         journal = self._journal(needle, since_us)
         days: dict[str, list[Path]] = {}
         first = dayfile.path_of(self._history, max(0, since_us), 0).name[:10]

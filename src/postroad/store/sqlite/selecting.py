@@ -27,7 +27,8 @@ HELD: Final = (
 
 
 def step(connection: sqlite3.Connection, selection: Selection, after: int) -> tuple[list[int], int | None]:
-    """Ids above `after` that match, in order, from one step; and the id behind which to go on, None at the end."""
+    """Does one step: returns ids above `after` that match, in order, and the id after which to continue, None at the
+    end."""
     rows, last = _candidates(connection, selection)(connection, selection, after)
     waiting = _waiting(connection, rows) if _looks_at_waiting(selection) else {}
     return [id for id, octets in rows if matches(octets, selection, waiting.get(id, frozenset()))], last
@@ -72,7 +73,7 @@ def _held(connection: sqlite3.Connection, selection: Selection, after: int) -> _
 
 
 def _all(connection: sqlite3.Connection, selection: Selection, after: int) -> _Step:
-    """A span of both tables of which each holds at most _SPAN rows."""
+    """Looks through a part of both tables, of which each has at most _SPAN rows."""
     ends = []
     for table in ("message", "fresh"):
         row = connection.execute(
@@ -92,8 +93,8 @@ def _all(connection: sqlite3.Connection, selection: Selection, after: int) -> _S
 
 
 def waiting_where(table: str, selection: Selection) -> tuple[list[str], list[str]]:
-    """Conditions on what waits of the messages of a table, and their values: a look at the recipients of each (the
-    plus keeps SQLite from looking at all that wait for the destination)."""
+    """The conditions on the waiting recipients of a table's messages, and the values for them. It looks at the
+    recipients of each message (the plus keeps SQLite from looking at everything that waits for the destination)."""
     there = f"EXISTS (SELECT 1 FROM recipient WHERE recipient.id = {table}.id"
     named = " AND +destination = ?" if selection.destination else ""
     conditions = [f"{there}{named})"] if selection.destination else []
@@ -123,7 +124,7 @@ def _waiting(
 
 
 def matches(octets: bytes, selection: Selection, waiting: frozenset[tuple[str, bool]]) -> bool:
-    """Whether one message, as encoded, with what waits of it, is meant."""
+    """Whether the selection means one message, as encoded, with its waiting recipients."""
     if not means_states(selection, waiting):
         return False
     if not (selection.sender or selection.recipient or selection.message_id):
@@ -136,10 +137,8 @@ def matches(octets: bytes, selection: Selection, waiting: frozenset[tuple[str, b
 
 
 def _needles(selection: Selection) -> list[bytes]:
-    """Octets that stand in the encoded envelope of every message that is meant.
-
-    A domain stands there in lower case. A U-label cannot be looked for like this; nor can a local-part of any case.
-    """
+    """Octets that stand in the encoded envelope of every message that is meant. A domain stands there in lower case.
+    U-labels and local-parts in any case cannot be found in this way."""
     found = []
     for wanted in (selection.sender, selection.recipient):
         domain = wanted.rpartition("@")[2].lower() if "@" in wanted else ""

@@ -50,8 +50,8 @@ _SMALL_MAX: Final = 262_144  # octets of a commit that the loop may make itself
 
 
 class Shard:
-    """`room` tells why new mail must be refused for lack of space, or None. `note` takes what the operator should
-    read. `remove` is handed the path of each content file whose message has ended."""
+    """`room` says why new mail must be refused for lack of space, or returns None. `note` takes messages for the
+    operator. `remove` gets the path of each content file whose message has ended."""
 
     def __init__(
         self,
@@ -102,13 +102,14 @@ class Shard:
 
     @property
     def committed(self) -> int:
-        """The journal's seq of the last commit that succeeded. What stands above it was left by one that failed, and is
-        taken out by the next."""
+        """The journal's seq of the last commit that succeeded. Rows above it come from a commit that failed, and the
+        next commit removes them."""
         return self._committed
 
     @property
     def unsure(self) -> bool:
-        """Whether a commit has failed that may be on the disk all the same. The next one takes it out."""
+        """Whether a commit has failed that may be on the disk all the same. The next commit removes what it has left.
+        """
         return self._undo is not None
 
     # --- opening and closing
@@ -140,7 +141,7 @@ class Shard:
         self._clear_orphans()
 
     def _release(self, what_for: str) -> bool:
-        """Gives the reserve up. False: there is none."""
+        """Gives up the reserve. Returns False if there is none."""
         if not self.reserve.release():
             return False
         text = f"the disk is full: the reserve {self.reserve.path} was given up {what_for}"
@@ -148,7 +149,7 @@ class Shard:
         return True
 
     def close(self) -> None:
-        """Closes the database (which takes the WAL into it) and gives the lock free."""
+        """Closes the database (which takes over the content of the WAL) and gives up the lock."""
         self._disconnect()
         if self._lock >= 0:
             os.close(self._lock)
@@ -166,7 +167,7 @@ class Shard:
             self._open_checked()
 
     def _open_patiently(self) -> None:
-        """A disk that cannot be read may be so for a moment only: once more before the shard counts as damaged."""
+        """Opens the database. If it cannot be read, tries once more before the shard counts as damaged."""
         try:
             self._open_checked()
         except sqlite3.OperationalError as error:
@@ -207,7 +208,7 @@ class Shard:
         self._recover_marks(connection)
 
     def _recover_marks(self, connection: sqlite3.Connection) -> None:
-        """A reader without a mark begins with the oldest row; a mark without a reader goes."""
+        """A reader without a mark begins with the oldest row. A mark without a reader is removed."""
         connection.execute(schema.READERS)
         kept = dict(connection.execute("SELECT name, seq FROM reader").fetchall())
         first = connection.execute("SELECT min(seq) FROM journal").fetchone()[0]
@@ -218,7 +219,8 @@ class Shard:
             self._say("info", f"{self.path}: the journal has no reader {name!r} any more; its mark is removed")
 
     def _clear_orphans(self) -> None:
-        """Removes files that no message names. We hold the lock and nothing was accepted yet: all of them are old."""
+        """Removes files that no message names. The shard is locked and has accepted nothing yet, so all of these files
+        are old."""
         names: dict[int, Path] = {}
         for path in content.folder(self._directory, self.number).glob("??/*"):
             if path.name.endswith(content.SECOND):  # of content that was being changed, and never accepted
@@ -238,7 +240,7 @@ class Shard:
             self._say("info", f"{self.path}: removed {len(orphans)} content files of messages never accepted")
 
     def _use(self) -> sqlite3.Connection:
-        """The connection, opened anew after an error. Raises sqlite3.Error."""
+        """The connection, opened again after an error. Raises sqlite3.Error."""
         if self._connection is None:
             self._connection = self._connect(self.path)
             self._cover_at = schema.WAL_COVERED // 2
@@ -253,7 +255,8 @@ class Shard:
                 self._say("error", f"{self.path}: closing: {error}")
 
     def _suspect_damage(self, error: sqlite3.Error) -> None:
-        """Damage that shows while we run: the next start looks through the whole file, however large it is."""
+        """Notes that damage has shown while the node runs: the next start then checks the whole file, however large it
+        is."""
         if faults.primary(error) in faults.DAMAGE:
             with contextlib.suppress(OSError):
                 self._suspect.touch(0o600)
@@ -264,18 +267,17 @@ class Shard:
     # --- committing
 
     def commit(self, operations: Sequence[Operation]) -> list[Any]:
-        """Applies all and commits. One answer for each, in order: None or a Failure; a read's result or Postponed."""
+        """Applies all operations and commits. Returns one answer for each, in order: None or a Failure; for a read its
+        result or Postponed."""
         refused = self._room(self) if any(type(each) is Accept for each in operations) else None
         if refused is None:
             return self._attempt(operations)
         return self._without_accepts(operations, refused)
 
     def stage(self, operations: Sequence[Operation]) -> list[Any] | None:
-        """The first half of `commit`, which does not touch the disk: everything is written into the transaction.
-
-        None: not in this way (no space, an error); nothing is changed then, and `commit` has to do all of it. The
-        answers count only after `complete`.
-        """
+        """The first half of `commit`, which does not touch the disk: writes everything into the transaction. Returns
+        None if this is not possible (no space, an error); then nothing has changed, and `commit` must do everything.
+        The answers count only after `complete`."""
         connection = self._connection
         if connection is None or self._undo is not None:
             return None
@@ -292,17 +294,17 @@ class Shard:
             return None
 
     def is_small(self) -> bool:
-        """Whether the second half writes little, and nothing but what is in memory has to follow it."""
+        """Whether the second half writes little, and everything that follows it is in memory."""
         written = self._batch.written
         return written <= _SMALL_MAX and self.written + written + _PAGES * schema.PAGE_SIZE <= self._cover_at
 
     def finish(self, staged: list[Any]) -> list[Any]:
-        """The second half: the commit and its sync. `staged`: what `stage` gave. Raises what went wrong; the answers
-        are then those of `after_error`, and nothing else may be asked before."""
+        """The second half: the commit and its sync. `staged`: the result of `stage`. Raises what went wrong; then the
+        answers are those of `after_error`, and nothing else may be asked before."""
         return self._finish(self._use(), staged)
 
     def complete(self, operations: Sequence[Operation], staged: list[Any]) -> list[Any]:
-        """`finish`, and `after_error` if that is needed. Answers as those of `commit`."""
+        """Does `finish`, and `after_error` if that is needed. Answers as `commit` does."""
         try:
             return self.finish(staged)
         except Exception as error:
@@ -315,8 +317,7 @@ class Shard:
             return self.after_error(operations, error)
 
     def after_error(self, operations: Sequence[Operation], error: Exception) -> list[Any]:
-        """What becomes of the operations of a commit that failed: tried again, or refused. Answers as those of
-        `commit`. May take long."""
+        """Tries the operations of a failed commit again, or refuses them. Answers as `commit` does. May take long."""
         failure = self._fail(error, operations)
         if failure.kind is FailureKind.INVALID and len(operations) > 1:
             kept = set(self._redo)
@@ -334,15 +335,15 @@ class Shard:
         return Kept(failure.text) if operation in self._redo else failure
 
     def _read_despite(self, read: Read, failure: Failure) -> Any:
-        """Content is what it is whatever cannot be committed now, and without it mail would be held. What waits is
-        looked at when what failed is taken out again."""
+        """Reads although nothing can be committed now. Content does not depend on commits, and without it mail would be
+        held. Other reads wait until the rest of the failed commit is removed."""
         if not read.about:
             return Postponed(failure.text)
         self._batch = Gathering(self._new)
         return self._read(read)
 
     def _without_accepts(self, operations: Sequence[Operation], refused: Failure) -> list[Any]:
-        """No space for new mail: what ends messages goes on, it makes room."""
+        """Does the operations without new mail, because there is no space: settlements make room."""
         others = iter(self._attempt([each for each in operations if type(each) is not Accept]))
         return [refused if type(each) is Accept else next(others) for each in operations]
 
@@ -359,7 +360,8 @@ class Shard:
         operations: Sequence[Operation],
         begin: Callable[[sqlite3.Connection], None],
     ) -> list[Any]:
-        """Begin, and write what the operations say. Only into memory: in WAL mode the file is written at COMMIT."""
+        """Begins, and writes what the operations say. This goes only into memory: in WAL mode the file is written at
+        COMMIT."""
         batch = self._batch = Gathering(self._new)
         begin(connection)
         batch.transaction = True
@@ -394,7 +396,7 @@ class Shard:
         return answers
 
     def _after(self, batch: Gathering) -> None:
-        """The commit is durable: what is known in memory follows."""
+        """Updates what is in memory: the commit is durable."""
         self.written += batch.written + _PAGES * schema.PAGE_SIZE
         if self.written > self._cover_at:
             self._cover_index()
@@ -410,7 +412,8 @@ class Shard:
                 self._remove(content.file_path(self._directory, id))
 
     def _fail(self, error: Exception, operations: Sequence[Operation]) -> Failure:
-        """Rolls back and tells what it was. What is no error of SQLite is a bug, and concerns one operation."""
+        """Rolls back, and says what kind of error it was. If it is not an error of SQLite, it is a bug, and due to one
+        operation."""
         primary = faults.primary(error)
         kind = faults.kind_of(primary) if isinstance(error, sqlite3.Error) else FailureKind.INVALID
         if isinstance(error, sqlite3.Error):
@@ -439,7 +442,8 @@ class Shard:
     # --- applying one operation
 
     def _apply_once(self, connection: sqlite3.Connection, operation: Operation) -> Any:
-        """What is written again in this commit is not written twice; `redone` has its answer."""
+        """Does an operation. If this commit writes it again anyway, does not write it twice; `redone` has its answer.
+        """
         return Kept("") if operation in self._redo else self._apply(connection, operation)
 
     def _apply(self, connection: sqlite3.Connection, operation: Operation) -> Any:
@@ -463,7 +467,7 @@ class Shard:
                 assert_never(operation)
 
     def _mark(self, connection: sqlite3.Connection, operation: Mark) -> None:
-        """Keeps the mark and removes what all readers have."""
+        """Keeps the mark, and removes what all readers have."""
         if operation.reader not in self._readers:
             return
         changed = self._batch.marks
@@ -503,7 +507,7 @@ class Shard:
             return Postponed(f"{self.path}: {error}")
 
     def free_inside(self) -> int:
-        """Octets that the file has free within itself."""
+        """How many octets are free within the file."""
         try:
             return int(self._use().execute("PRAGMA freelist_count").fetchone()[0]) * schema.PAGE_SIZE
         except sqlite3.Error:
@@ -517,7 +521,7 @@ class Shard:
     # --- the WAL
 
     def checkpoint(self) -> None:
-        """Takes the WAL into the database, as far as readers let. An error costs nothing but a longer WAL."""
+        """Moves the WAL into the database, as far as readers allow. An error only leaves the WAL longer."""
         self.written = 0
         try:
             self._use().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -531,7 +535,7 @@ class Shard:
 
 
     def _cover_index(self) -> None:
-        """The WAL has grown: its index gets room for what comes next. Without it the database is opened anew, which
+        """Makes room for the index when the WAL has grown. If there is no room, opens the database again, which
         shortens the WAL."""
         self._cover_at = self.written + schema.WAL_COVERED // 2
         try:
@@ -545,12 +549,13 @@ class Shard:
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    """Raises sqlite3.OperationalError (SQLITE_BUSY) at once if another process writes: an operator's tool."""
+    """Begins a transaction. Raises sqlite3.OperationalError (SQLITE_BUSY) at once if another process writes: a tool of
+    an operator."""
     connection.execute("BEGIN IMMEDIATE")
 
 
 def _begin_patiently(connection: sqlite3.Connection) -> None:
-    """Waits for it, for a while."""
+    """Begins a transaction. If another process writes, waits for a while."""
     deadline = time.monotonic() + schema.BUSY_TIMEOUT_S
     while True:
         try:
@@ -564,7 +569,7 @@ def _begin_patiently(connection: sqlite3.Connection) -> None:
 
 
 def _had_by_all(marks: dict[str, int]) -> int:
-    """The seq up to which the journal can go."""
+    """The seq up to which the journal may be removed."""
     return min(marks.values())
 
 

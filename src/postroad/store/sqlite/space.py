@@ -30,8 +30,8 @@ def free_octets(directory: Path) -> int:
 
 
 class Space:
-    """The space of one spool. `free`: octets of free space on the disk of a folder; OSError if it cannot be told.
-    `on_whole` is called with the path of a reserve that is whole again."""
+    """The space of one spool. `free` returns the free octets on the disk of a folder; it raises OSError if they are not
+    known. `on_whole` gets the path of a reserve that is whole again."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class Space:
         self._again = 0.0  # when a reserve may be tried to be made again
 
     def room(self, shard: Shard) -> Failure | None:
-        """Why new mail must be refused. Pages that are free within the file count as room."""
+        """Why new mail must be refused, or None. Pages that are free within the file count as room."""
         failure = self.room_on_disk()
         if failure is not None and self._free + shard.free_inside() < self._options.free_min:
             return failure
         return None if shard.reserve.whole else self._fill_reserve(shard)
 
     def room_on_disk(self) -> Failure | None:
-        """Why new mail must be refused, if no shard has anything free within itself."""
+        """Why new mail must be refused if no shard has free pages within its file; None if there is space."""
         now_us = self._clock.now_us()
         if abs(now_us - self._looked_us) >= _LOOK_EVERY_US:
             self._looked_us = now_us
@@ -75,7 +75,7 @@ class Space:
         return Failure(FailureKind.FULL, text)
 
     def _fill_reserve(self, shard: Shard) -> Failure | None:
-        """After the disk was full: new mail is taken when the reserve is there for the next time."""
+        """Makes the reserve again after the disk was full. New mail is accepted when the reserve is there."""
         reserve = shard.reserve
         if self._free >= _RESERVE_FREE * reserve.size:
             now = self._time()

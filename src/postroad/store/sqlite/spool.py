@@ -159,8 +159,8 @@ class SqliteSpool:
     # --- ids
 
     def new_id(self, shard: int | None = None) -> int:
-        """A queue id never given before. `shard`: for a message that must share a commit with another (a DSN): the
-        shard of that other one. Without it: the shard that takes new mail."""
+        """A queue id that was never given before. `shard`: for a message that must share a commit with another one (a
+        DSN), the shard of the other one. Without it: the shard that takes new mail."""
         number = self._main if shard is None else shard
         made = identifier.make(self._clock.now_us(), number, self._last_ids[number])
         self._last_ids[number] = made
@@ -177,9 +177,9 @@ class SqliteSpool:
         waiting: tuple[Waiting, ...] = (),
         reports: tuple[Stored, ...] = (),
     ) -> None:
-        """Keeps a new message. With `waiting` (all its recipients) it is at once as if settled so: mail held on
-        arrival. `reports`: DSNs that its acceptance brings, in the same commit and of the same shard (ValueError).
-        `done(None)`: it is on stable storage. After a Failure content in a file is still the caller's."""
+        """Keeps a new message. With `waiting` (all its recipients) it counts as settled in this way at once: mail held
+        on arrival. `reports`: the DSNs that it brings, in the same commit and of the same shard (ValueError).
+        `done(None)`: it is on stable storage. After a Failure, content in a file still belongs to the caller."""
         shard = identifier.shard_of(stored.envelope.id)
         _check_shard(shard, reports)
         operation = Accept(
@@ -209,7 +209,7 @@ class SqliteSpool:
         self._put(shard, operation, patient=self.options.settle_s > 0)
 
     def record(self, events: tuple[Event, ...]) -> None:
-        """Keeps events that change nothing. They join the next commit, or have one of their own after `record_s`."""
+        """Keeps events that change nothing. They go with the next commit, or get one of their own after `record_s`."""
         self._batching.record(events)
 
     def mark(
@@ -224,11 +224,11 @@ class SqliteSpool:
 
     @property
     def unsure(self) -> bool:
-        """Whether settlements wait for a disk that fails. Their commit failed and may be on the disk all the same."""
+        """Whether settlements wait because the disk fails: their commit failed, and may be on the disk all the same."""
         return self._writer.unsure
 
     def committed(self, shard: int) -> int:
-        """The seq of the journal up to which it is committed; from any thread."""
+        """The seq up to which the journal is committed; from any thread."""
         return self._shards[shard].committed
 
     def mark_of(self, reader: str, shard: int) -> int:
@@ -236,7 +236,7 @@ class SqliteSpool:
         return self._shards[shard].marks[reader]
 
     def refuses(self) -> str:
-        """See `store.face.Spool`. What is free within the files may still take a few small messages."""
+        """See `store.face.Spool`. Free pages within the files may still take a few small messages."""
         failure = self._space.room_on_disk()
         if failure is not None:
             return failure.text
@@ -256,8 +256,8 @@ class SqliteSpool:
     def take_due(
         self, shard: int, destination: str, before_us: int, limit: int, done: Callable[[list[Loaded]], None]
     ) -> None:
-        """Recipients of a destination that are due before `before_us` and not held, the oldest due first, at most
-        `limit` of them, gathered by message. They stay due until they are settled."""
+        """Gives recipients of a destination that are due before `before_us` and not held, by message, the oldest due
+        first, at most `limit` of them. They stay due until they are settled."""
         self._put(shard, Read(questions.Take(destination, before_us, limit), done, []))
 
     def next_due(self, shard: int, destination: str, done: Callable[[int], None], after_us: int = 0) -> None:
@@ -280,8 +280,8 @@ class SqliteSpool:
         limit: int,
         done: Callable[[list[tuple[int, str]]], None],
     ) -> None:
-        """Which destinations have something due, and when the first of it is: (time, destination), behind `after` and
-        until `until_us`, in that order, at most `limit` of them. What is held is not due."""
+        """Gives destinations that have something due, and when the first of it is due: (time, destination), after the
+        pair `after` and up to `until_us`, in this order, at most `limit` of them. Held mail is not due."""
         self._put(shard, Read(questions.Ahead(after, until_us, limit), done, []))
 
     def first_due(self, shard: int, names: Sequence[str], done: Callable[[dict[str, int]], None]) -> None:
@@ -289,12 +289,12 @@ class SqliteSpool:
         self._put(shard, Read(questions.FirstDue(names), done, {}))
 
     def content(self, id: int, done: Callable[[Content | None], None]) -> None:
-        """The octets or the file of a message; None if it has ended, or they cannot be read (see the log)."""
+        """The octets or the file of a message; None if it has ended, or if its content cannot be read (see the log)."""
         self._put(identifier.shard_of(id), Read(questions.Contents(id), done, None, id))
 
     def select(self, selection: Selection, done: Callable[[list[int]], None]) -> None:
         """The ids that an operator means, over all shards of this worker, at most `selection.limit`. Commits go on
-        meanwhile, so what is accepted while it is being answered may be among them or not."""
+        meanwhile, so the answer may or may not have messages that are accepted in this time."""
         _Select(self, selection, done).next_shard()
 
     # --- large content
@@ -308,7 +308,7 @@ class SqliteSpool:
         return Incoming(self.directory, id, run, self._soon_from_thread, self._space.room_on_disk, resumed, self._posix)
 
     def _unlink(self, path: Path) -> None:
-        """The content file of a message that has ended: unlinking many megabytes takes a while."""
+        """Removes the content file of a message that has ended, on a thread: for many megabytes this takes a while."""
         if self._files:
             self._files[0].put(partial(remove, path, self._posix))
         else:
@@ -340,7 +340,7 @@ class SqliteSpool:
 
 
 class _Select:
-    """A selection on its way over the shards, a few steps between two commits."""
+    """A selection that goes over the shards, a few steps between two commits."""
 
     def __init__(self, spool: SqliteSpool, selection: Selection, done: Callable[[list[int]], None]) -> None:
         self._spool = spool
@@ -370,7 +370,7 @@ class _Select:
 
 
 class _FileThread:
-    """A thread that runs what it is handed, in order."""
+    """A thread that runs functions in the order in which it gets them."""
 
     def __init__(self, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -403,7 +403,7 @@ def _row(stored: Stored) -> Row:
 
 
 def _check_shard(shard: int, brought: tuple[Stored, ...]) -> None:
-    """What is to be one commit must be of one shard (promise 3)."""
+    """Checks that everything that must be in one commit is of one shard (promise 3)."""
     if any(identifier.shard_of(each.envelope.id) != shard for each in brought):
         raise ValueError("a message and the reports it brings must be of one shard: new_id(shard_of(id))")
 

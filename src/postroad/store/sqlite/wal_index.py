@@ -28,7 +28,8 @@ _SLACK: Final = 16_384  # further blocks: the folder's entry, what other program
 
 
 def check_room(path: Path, page_size: int) -> None:
-    """Before a connection to the database `path` that may be the first one. Raises sqlite3.OperationalError."""
+    """Checks that there is room before a connection to the database `path` that may be the first one. Raises
+    sqlite3.OperationalError."""
     try:
         found = os.statvfs(path.parent)
         if found.f_frsize >= _PAGE or path.name == ":memory:":
@@ -85,10 +86,8 @@ def _allocated(path: str) -> int:
 
 
 def _sqlites_own(path: str) -> int:
-    """The descriptor by which SQLite has the file open in this process; -1: it cannot be told.
-
-    One of our own would not do: closing it would take SQLite's locks of the file away (fcntl(2), POSIX locks).
-    """
+    """The descriptor by which SQLite has the file open in this process; -1 if it cannot be found. A descriptor of our
+    own would not do: closing it would remove SQLite's locks of the file (fcntl(2), POSIX locks)."""
     try:
         wanted = os.stat(path)
         for name in os.listdir("/proc/self/fd"):
@@ -104,8 +103,8 @@ def _sqlites_own(path: str) -> int:
 
 @cache
 def _allocate() -> Callable[[int, int], bool]:
-    """fallocate(2) of the system, not posix_fallocate(3), which may write into the file itself, and that is
-    in use. The answer: False only if there is no space."""
+    """Reserves the space by the system's fallocate(2). posix_fallocate(3) may write into the file itself, which is in
+    use. Returns False only if there is no space."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
     if call is None:
         return lambda handle, octets: True

@@ -62,8 +62,8 @@ _RESERVE_S: Final = 60.0  # how often a reserve is tried to be made again if no 
 
 
 class Batch:
-    """What becomes one commit of each shard that it touches. `staged`: the answers if the loop has done the first half
-    in `shard`; `error`: the loop has tried the second half too, and this is what came of it."""
+    """The operations of one commit in each shard that they touch. `staged`: the answers if the loop has done the first
+    half in `shard`. `error`: what went wrong if the loop has also tried the second half."""
 
     __slots__ = ("asked", "error", "shard", "staged")
 
@@ -75,8 +75,8 @@ class Batch:
 
 
 class CommitWriter:
-    """See the module. Called on the loop, but for `finish`. `on_error` takes what the operator should read; it is
-    called on any thread."""
+    """See the module. Called on the loop, except `finish`. `on_error` takes messages for the operator; it is called on
+    any thread."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class CommitWriter:
             self._worker.start()
 
     def end(self, asked: list[PendingOperation]) -> None:
-        """The last batch; `on_idle` means nothing any more."""
+        """Takes the last batch. `on_idle` does not matter any more."""
         last = Batch(asked)
         if self._worker is not None:
             self._batches.put(last)
@@ -137,7 +137,7 @@ class CommitWriter:
             self._work(last)
 
     def finish(self) -> None:
-        """Blocks until the last batch is done, and takes out what failed commits have left; `answer` answers then."""
+        """Blocks until the last batch is done, and removes what failed commits have left. Then call `answer`."""
         if self._worker is not None:
             self._worker.join()
         if self._wait_clock is not None:
@@ -156,7 +156,7 @@ class CommitWriter:
 
     @property
     def unsure(self) -> bool:
-        """Whether settlements wait whose commit failed and may be on the disk all the same."""
+        """Whether settlements wait whose commit failed, but may be on the disk all the same."""
         return bool(self._kept)
 
     @property
@@ -181,7 +181,7 @@ class CommitWriter:
         return due
 
     def look_after_s(self) -> float | None:
-        """If nothing comes: in how many seconds `look_after` has something to do, and a batch is wanted, be it
+        """In how many seconds `look_after` has something to do if nothing comes. Then it wants a batch, which may be
         empty."""
         waits = [each.again - self._loop.time() for each in self._postponed]
         if any(shard.written for shard in self._shards.values()):
@@ -196,8 +196,8 @@ class CommitWriter:
         return max(0.0, min(waits)) if waits else None
 
     def look_after(self) -> list[PendingOperation]:
-        """Makes a reserve again that was given up. A commit of nothing for each shard whose last one failed: it takes
-        out what may have been left, before a restart finds it."""
+        """Makes a reserve again that was given up. Makes an empty commit for each shard whose last commit failed: this
+        removes what may have been left, before a restart finds it."""
         if self._reserve_look and self._loop.time() >= self._reserve_look:
             self._reserve_look = 0.0
             for shard in self._shards.values():
@@ -211,7 +211,7 @@ class CommitWriter:
     # --- on the loop
 
     def commit(self, asked: list[PendingOperation]) -> None:
-        """Makes the commit, here or on the thread; `on_idle` is called when that is done."""
+        """Makes the commit, here or on the thread. `on_idle` is called when it is done."""
         batch = Batch(asked)
         if asked:
             number = asked[0].shard
@@ -245,7 +245,8 @@ class CommitWriter:
         return self._quickness.may_be_on_loop()
 
     def _commit_here(self, batch: Batch) -> None:
-        """After an error the thread goes on with the batch: that may take long."""
+        """Makes the commit on the loop. After an error the thread continues with the batch, because that may take long.
+        """
         shard, staged, clock = batch.shard, batch.staged, self._wait_clock
         assert shard is not None and staged is not None
         before_s = clock.waited_s() if clock is not None else 0.0
@@ -266,7 +267,7 @@ class CommitWriter:
             self._done()
 
     def _hand_over(self, batch: Batch) -> None:
-        """To the thread; without one, its work is done now, or in a while."""
+        """Gives the batch to the thread. Without threads, does its work now, or in a while."""
         if self._worker is not None:
             self._batches.put(batch)
         elif self._commit_s is not None:
@@ -277,7 +278,7 @@ class CommitWriter:
             self._done()
 
     def _commit_now(self, answer_s: float) -> None:
-        """Without threads: the commit that was begun is done; its answers come a little later."""
+        """Without threads: makes the commit that was begun; its answers come a little later."""
         self._finish_under_way()
         self._loop.call_later(answer_s, self._done)
 
@@ -287,7 +288,7 @@ class CommitWriter:
             self._work(batch)
 
     def _done(self) -> None:
-        """After a batch that left the thread nothing else to do."""
+        """Ends a batch that left the thread nothing to do."""
         self.answer()
         self.on_idle()
 
@@ -301,7 +302,7 @@ class CommitWriter:
             clock.close()
 
     def _write(self, clock: WaitClock) -> None:
-        """Batch for batch, until the last."""
+        """Does batch after batch, until the last one. Runs on the thread."""
         while (batch := self._batches.get()) is not None:
             before_s = clock.waited_s()
             self._work(batch)
@@ -318,7 +319,7 @@ class CommitWriter:
                 return
 
     def _work(self, batch: Batch) -> None:
-        """Commit a batch; its answers wait in `_answers`."""
+        """Commits a batch; its answers wait in `_answers`."""
         if batch.staged is not None:
             assert batch.shard is not None
             complete = partial(batch.shard.complete, staged=batch.staged)
@@ -331,7 +332,7 @@ class CommitWriter:
             self._checkpoint(batch)
 
     def _checkpoint_due(self, batch: Batch) -> bool:
-        """A WAL that has grown large is taken into the database, and any when nothing else is to do."""
+        """Which WAL is moved into its database: one that has grown large, and any if nothing else is to do."""
         least = self._options.wal_max if batch.asked else 0
         return any(shard.written > least for shard in self._shards.values())
 
@@ -342,7 +343,7 @@ class CommitWriter:
                 shard.checkpoint()
 
     def _commit(self, batch: list[PendingOperation]) -> list[tuple[PendingOperation, Any]]:
-        """One commit for each shard that is touched; the answers in the order of the batch."""
+        """Makes one commit for each shard that the batch touches. Returns the answers in the order of the batch."""
         if len(self._shards) == 1:
             return self._commit_shard(self._main, batch)
         by_shard: dict[int, list[PendingOperation]] = {}
@@ -368,7 +369,7 @@ class CommitWriter:
         return [(self._kept.pop(operation), answer) for operation, answer in done if operation in self._kept]
 
     def _sort(self, part: list[PendingOperation], answers: list[Any]) -> list[tuple[PendingOperation, Any]]:
-        """What is to be called back; reads that could not be made and events that could not be kept wait."""
+        """Finds what is to be called back. Reads that could not be done and events that could not be kept wait."""
         found = []
         for asked, answer in zip(part, answers, strict=True):
             operation = asked.operation
@@ -385,7 +386,7 @@ class CommitWriter:
         return found
 
     def _keep_record(self, events: bytes) -> None:
-        """Events whose commit failed: they go with the next one."""
+        """Keeps events whose commit failed: they go with the next one."""
         if sum(map(len, tuple(self._failed_records))) < _FAILED_OCTETS_MAX:
             self._failed_records.append(events)
 
@@ -396,7 +397,7 @@ class CommitWriter:
             self._on_error(text)
 
     def _postpone(self, asked: PendingOperation, read: Read, why: Postponed) -> bool:
-        """Asks a read again later. False: it is given up."""
+        """Asks a read again later. Returns False if it is given up."""
         asked.tries += 1
         about = read.about
         if asked.tries == 1:
@@ -414,7 +415,8 @@ class CommitWriter:
 
 
 def _guarded(commit: Callable[[list[Operation]], list[Any]], part: list[PendingOperation]) -> list[Any]:
-    """The answers of a shard. An exception is a bug there; the writer must live on, and all must be answered."""
+    """The answers of a shard. An exception is a bug there; the writer must go on, and every operation must be answered.
+    """
     operations = [asked.operation for asked in part]
     try:
         return commit(operations)
@@ -425,7 +427,7 @@ def _guarded(commit: Callable[[list[Operation]], list[Any]], part: list[PendingO
 
 
 def _is_quick(operation: Operation) -> bool:
-    """Whether the loop may do it: a few rows that were written a moment ago, and are in memory."""
+    """Whether the loop may do it: it changes a few rows that were written a moment ago, and are in memory."""
     kind = type(operation)
     if kind is Accept or kind is Settle:
         return len(operation.waiting) <= _QUICK_MAX  # type: ignore[union-attr]
