@@ -192,7 +192,7 @@ def _time_refused(envelope: Envelope, offered: Capabilities, waited_s: int) -> R
         return None
     left_s = by.seconds - waited_s
     if left_s <= 0:
-        text = "the time within which the sender wanted it delivered (BY) is over"
+        text = "the time that the sender has set for its delivery (BY) is over"
         return Result(Outcome.FAILED, Reach.MESSAGE, "5.4.7", text)
     if "DELIVERBY" not in offered.keywords:
         text = "the sender wants it delivered in time or returned (BY), and the remote does not offer DELIVERBY"

@@ -101,7 +101,7 @@ class Awaiting:
             found = not_now(f"its destination is not known: there was no answer within {LOOKUP_S:.0f} s")
         except Exception:
             self._on_bug(asked.mail, "finding its destination")
-            found = not_now("its destination is not known: finding it broke; the log says how")
+            found = not_now("its destination is not known: the look-up broke; the log says how")
         self._answered(asked, index, found)
 
     def _task_ended(self, asked: _Asked, index: int, answer: Awaitable[Found], task: asyncio.Task[None]) -> None:
@@ -110,7 +110,7 @@ class Awaiting:
         if task.cancelled():
             let_go(answer)  # it may not even have begun
             # Not by us: those that are not waited for any more are not open.
-            self._answered(asked, index, not_now("its destination is not known: finding it was broken off"))
+            self._answered(asked, index, not_now("its destination is not known: the look-up was interrupted"))
         self._go_on()
 
     def _answered(self, asked: _Asked, index: int, found: Found) -> None:

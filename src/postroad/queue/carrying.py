@@ -650,5 +650,5 @@ def _is_untried(attempt: Attempt) -> bool:
 
 def _overdue(destination: Destination) -> Attempt:
     """The attempt with which a message returns because its time is over (RFC 2852)."""
-    text = "the time within which the sender wanted it delivered (BY) is over"
+    text = "the time that the sender has set for its delivery (BY) is over"
     return Attempt(_FAILED, Reach.MESSAGE, "5.4.7", text, transport=destination.transport.value)

@@ -58,12 +58,12 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 OnMoved = Callable[[int, int, Sequence[Committed]], None]
-"""`on_moved(shard, after, rows)`: one reader of the journal hands to another one what it has read and decoded, so that
-nobody reads it twice.
+"""`on_moved(shard, after, rows)`: one reader of the journal hands what it has read and decoded to another reader, so
+that it is read only once.
 
 - `rows` are all commits above the seq `after` up to the last of them, the oldest first, none that failed.
-- It is called before the reader's own mark, so that a mark of this reader above the seq that the other one has says:
-  these rows will not come, or not again.
+- It is called before the reader sets its own mark. So if this mark is above the seq that the other reader has, the rows
+  in between will not come (again).
 - It is called off the loop, on one thread for all shards, and raises nothing.
 """
 

@@ -20,6 +20,7 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.envelope import Envelope
+from postroad.mail.numbers import counted
 from postroad.store import content
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.reader import shard_files
@@ -121,7 +122,8 @@ class _Check:
         elif known is None or id not in self._settled:
             self._find("no-message", "a recipient of it waits, but the message is not there", id)
         elif number >= known[0]:
-            self._find("recipient", f"recipient {number} waits, but it has {known[0]}", id)
+            has = counted(known[0], "recipient")
+            self._find("recipient", f"recipient {number} waits, but the message has {has}", id)
         else:
             try:
                 codec.decode_waiting(state)

@@ -212,7 +212,7 @@ class Historian:
         if told is not None and told.why == why and abs(now_us - self._told_us.get(shard, 0)) < BEHIND_S * 1e6:
             return
         self._told_us[shard] = now_us
-        text = f"history: the journal of shard {shard:02} grows, nothing of it was moved for"
+        text = f"history: the journal of shard {shard:02} grows: nothing was moved from it for"
         text += f" {abs(now_us - since_us) / 1e6:.0f} s"
         self._say("error" if failing else "warning", f"{text}: {why}; tried again" if failing else text)
 

@@ -34,7 +34,7 @@ def check_directory(directory: Path) -> None:
     if found.st_uid != os.geteuid():
         raise SpoolError(f"{directory}: belongs to user {found.st_uid}, the node runs as {os.geteuid()}")
     if found.st_mode & 0o022:
-        raise SpoolError(f"{directory}: others may write there; chmod go-w {directory}")
+        raise SpoolError(f"{directory}: others can write there; run chmod go-w {directory}")
 
 
 def take_lock(path: Path, database: Path) -> int:

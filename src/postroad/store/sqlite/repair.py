@@ -29,7 +29,7 @@ from postroad.store.sqlite.shard import Shard
 from postroad.store.values import Waiting
 
 _NO_CONTENT: Final = "its content is not in the spool: it cannot be delivered; fail or remove it"
-_NO_RECIPIENTS: Final = "repaired: it is unknown who has had it already; release or remove it"
+_NO_RECIPIENTS: Final = "repaired: nobody knows which recipients have it already; release or remove it"
 
 
 def repair(directory: Path, checked: CheckedShard, now_us: Callable[[], int]) -> list[str]:

@@ -31,7 +31,7 @@ def _is_open_to_others(path: Path) -> None:
     [
         (_is_a_file, "File exists"),
         (_is_a_link, "not a folder (a symbolic link is not followed)"),
-        (_is_open_to_others, "others may write there; chmod go-w"),
+        (_is_open_to_others, "others can write there; run chmod go-w"),
     ],
 )
 def test_a_folder_that_will_not_do(tmp_path: Path, prepare: Callable[[Path], None], said: str) -> None:
