@@ -256,8 +256,8 @@ class ListenerOptions(msgspec.Struct, frozen=True):
     complete_others: Annotated[
         str,
         Meta(
-            description="The domain that addresses without a domain get in the mail of all other clients, such as "
-            "`domain.invalid`. Unset: they stay as they are.",
+            description="The domain that addresses without a domain get in the mail of all other clients. Postfix "
+            "recommends a name below .invalid. Unset: they stay as they are.",
         ),
     ] = ""
     dsn_for_strangers: Annotated[
