@@ -184,7 +184,7 @@ async def test_a_real_program(tmp_path: Path) -> None:
     kept, failed = await carry(SystemPrograms(), job)
     assert kept.outcome.value == "delivered" and "$(touch x);`y`" in kept.text
     assert (failed.outcome.value, failed.status) == ("failed", "5.1.1")
-    names = (str(recipient.address) for recipient in job.recipients)
+    names = (str(recipient.address) for recipient in job.named())
     expected = (f"Return-Path: <ada@example.org>\nDelivered-To: {name}\nSubject: x\n\nhello\n" for name in names)
     assert (tmp_path / "kept").read_text() == "".join(expected)
 
