@@ -1,7 +1,7 @@
 """Dovecot's auth socket as the backend of AUTH: its mechanisms are offered, and whole exchanges passed through to it.
 
 A worker has one connection. It is made when it is first needed, and kept. A lost connection is made again, for the next
-client at once, else every `RETRY_S`. While Dovecot is away, its last known mechanisms stay on offer: so clients hear
+client at once, else every `RETRY_S`. While Dovecot is down, its last known mechanisms stay on offer: so clients hear
 454 and come back, instead of finding no AUTH.
 
 What always holds: each request, and the handshake with Dovecot, is answered once and within `timeout_s`, or the

@@ -3,7 +3,7 @@
 For domains with `verify`. What always holds:
 
 - A recipient is refused (550 5.1.1) only if the next hop has refused it for good at RCPT. All else that goes wrong
-  there (it is away, slow, busy, refuses our sender) is "not known": the client hears 450, or the recipient is accepted,
+  there (it is down, slow, busy, refuses our sender) is "not known": the client hears 450, or the recipient is accepted,
   as `not_known` says.
 - Questions for strangers are bounded: for each client network and for each domain within `VerifyOptions.span_s`, and in
   number under way. What is over a bound is "not known", and the next hop is not asked. The bounds are those of the

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class KeptConnections(Generic[C]):
-    """`connect` makes one; `abort` closes one at once; `is_away` says whether an error means that the server is away
+    """`connect` makes one; `abort` closes one at once; `is_away` says whether an error means that the server is down
     (OSErrors and EOFErrors do anyway)."""
 
     def __init__(

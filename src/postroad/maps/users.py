@@ -2,7 +2,7 @@
 
 Users are looked up as the machine does it (files, LDAP, sssd …), on threads, under the limits of `maps.waiting`. What
 always holds: only a bare name is a key; a user whose number is below `uid_min` is none, nor is nobody (65534). How it
-fails: a look-up that fails, because a directory of users is away, is no answer, and never "no such user".
+fails: a look-up that fails, because a directory of users is down, is no answer, and never "no such user".
 """
 
 from __future__ import annotations

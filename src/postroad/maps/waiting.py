@@ -1,4 +1,4 @@
-"""Maps that ask a server: answers are kept for a while, the number of questions is limited, and a server that is away
+"""Maps that ask a server: answers are kept for a while, the number of questions is limited, and a server that is down
 is left alone.
 
 A kind of map is a `Driver`, which only fetches one value. All else is here, once for all kinds. What always holds:
@@ -7,7 +7,7 @@ A kind of map is a `Driver`, which only fetches one value. All else is here, onc
 - No more than `at_once_max` fetches are under way; no more than `waiting_max` look-ups wait.
 - Answers are kept: values for `cache_s`, "no such key" for `cache_missing_s`. At most `cache_max` of them.
 - After `failures_max` failures in a row the driver is left alone for `pause_s`; then one look-up tries it again. So
-  look-ups do not wait for the time limit again and again while a server is away.
+  look-ups do not wait for the time limit again and again while a server is down.
 - If a map is closed, for example by a reload, its waiting look-ups are answered NotNow; none is cancelled.
 - While the driver fails, an answer of the last `last_good_s` (a value or "no such key") is given again.
 

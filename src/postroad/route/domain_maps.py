@@ -11,8 +11,8 @@ Many places ask at once whether a domain is local, and a map may make them wait.
 - A question of `maps.asked` needs no `make_known`: `during` has all look-ups of domains belong to the question.
 
 What always holds: a map that cannot answer is NotNow, and the mail waits; a domain is never taken for a foreign one
-because a map is away. What is kept is bounded. `changed` hears of each domain whose answer is another one than before,
-or is not known any more.
+because a map cannot answer. What is kept is bounded. `changed` hears of each domain whose answer is another one than
+before, or is not known any more.
 """
 
 from __future__ import annotations
