@@ -25,11 +25,12 @@ from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.event import Attempted
+from postroad.mail.event import Attempted, Released
 from postroad.mail.loop import Marks
 from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
+from postroad.mail.size_limits import SizeLimits
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.wiring.sending import Sending
 from postroad.protocol import sending as wire_sending
@@ -74,6 +75,16 @@ from postroad.store.verified import VerifiedStore
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+def _of(part: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """The mutation breaks a promise of this part (`part`): it is looked for in runs that have this one alone."""
+
+    def named(mutation: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        mutation.part = part  # type: ignore[attr-defined]
+        return mutation
+
+    return named
 
 
 def _accepting(patch: Patch, change: Callable[[Any], Any]) -> None:
@@ -966,14 +977,17 @@ def who_is_over_a_limit_is_refused_for_good(patch: Patch) -> None:
 # -- Recipients that only the next hop knows
 
 
+@_of("verified")
 def who_cannot_be_verified_does_not_exist(patch: Patch) -> None:
     patch(verified, "_found", lambda attempt: attempt.outcome in (Outcome.RELAYED, Outcome.DELIVERED))
 
 
+@_of("verified")
 def answers_of_next_hops_are_forgotten(patch: Patch) -> None:
     patch(VerifiedStore, "put", lambda self, entry: None)
 
 
+@_of("verified")
 def next_hops_are_asked_without_end(patch: Patch) -> None:
     patch(RecipientQuestions, "_may", lambda self, what, most: True)
 
@@ -981,14 +995,17 @@ def next_hops_are_asked_without_end(patch: Patch) -> None:
 # -- Delivery by HTTP
 
 
+@_of("http")
 def an_answer_that_means_later_fails(patch: Patch) -> None:
     patch(http, "_AGAIN", ())
 
 
+@_of("http")
 def a_refusal_by_http_is_tried_again(patch: Patch) -> None:
     patch(http, "_AGAIN", range(400, 500))
 
 
+@_of("http")
 def a_post_without_an_answer_counts_as_delivered(patch: Patch) -> None:
     real = http._deferred
 
@@ -999,13 +1016,72 @@ def a_post_without_an_answer_counts_as_delivered(patch: Patch) -> None:
     patch(http, "_deferred", deferred)
 
 
+@_of("http")
 def each_post_has_an_id_of_its_own(patch: Patch) -> None:
     count = itertools.count()
     patch(http, "message_key", lambda *given: f"msg_{next(count)}")
 
 
+@_of("http")
 def nobody_heeds_retry_after(patch: Patch) -> None:
     patch(http, "retry_after_s", lambda field, now_us: 0.0)
+
+
+# -- Mail that a route holds
+
+
+@_of("held")
+def what_a_route_holds_is_sent(patch: Patch) -> None:
+    def hold(self: Queue, mail: Any, held: Any) -> None:
+        recipients = mail.envelope.recipients
+        released = [(index, replace(recipients[index], released=True)) for index, _ in held]
+        self._send_out(mail, [(index, self.destination_of(mail.envelope, each)) for index, each in released])
+
+    patch(Queue, "_hold", hold)
+
+
+@_of("held")
+def what_was_released_is_held_again(patch: Patch) -> None:
+    def change(settlement: Any) -> Any:
+        return replace(settlement, waiting=tuple(replace(row, released=False) for row in settlement.waiting))
+
+    _settling(patch, change)
+
+
+@_of("held")
+def a_release_is_told_before_it_is_stored(patch: Patch) -> None:
+    real = SqliteSpool.settle
+
+    def settle(self: SqliteSpool, settlement: Any, done: Any) -> None:
+        if not any(isinstance(event, Released) and not event.now for event in settlement.events):
+            real(self, settlement, done)
+            return
+        self._loop.call_soon(done, None)
+        self._loop.call_later(2.0, real, self, settlement, lambda failure: None)
+
+    patch(SqliteSpool, "settle", settle)
+
+
+# -- Sizes of messages that hosts take
+
+
+@_of("sized")
+def a_limit_on_sizes_is_remembered_for_ever(patch: Patch) -> None:
+    def exceeded(self: SizeLimits, key: str, size: int) -> int:
+        limit, _ = self._entries.get(key, (size, 0.0))
+        return limit if limit < size else 0
+
+    patch(SizeLimits, "exceeded", exceeded)
+
+
+@_of("sized")
+def a_limit_on_sizes_counts_for_every_host(patch: Patch) -> None:
+    patch(SizeLimits, "exceeded", lambda self, key, size: self.least if self.least < size else 0)
+
+
+@_of("sized")
+def limits_on_sizes_are_not_remembered(patch: Patch) -> None:
+    patch(SizeLimits, "note", lambda self, key, size_max: None)
 
 
 # -- The drop folder

@@ -3,7 +3,7 @@
 The promises, beside those that hold for every delivery (`promises`):
 1. an answer of 2xx delivers; 4xx other than 408 and 429 fails; all else, and no answer, is tried again;
 2. a request has the id of the attempt before for the same message and recipient, and no other message has it;
-3. a Retry-After is heeded.
+3. a Retry-After is heeded, except by the last attempt.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ByHttp(Part):
         if self._ids.setdefault(key, headers["webhook-id"]) != headers["webhook-id"]:
             self.fault(f"{message_id} for {recipient} is posted once more with another id")
         until, since = self._not_before.pop(key, (0.0, 0.0))
-        if house.base.now < until and self._is_calm(since):
+        if house.base.now < until and self._is_calm(since) and not self._is_the_last(message_id):
             self.fault(f"{message_id} for {recipient} is posted before the time that Retry-After named")
         status = self._status(recipient)
         cut = "" if house.healed else chance.choices(("", "refused", "before", "after"), (16, 2, 2, 2))[0]
@@ -117,6 +117,12 @@ class ByHttp(Part):
         house = self.house
         quiet = max(house.node.operated_at, house.node.died_at) < since
         return quiet and not house.plan.jumps and not house.plan.disk
+
+    def _is_the_last(self, message_id: str) -> bool:
+        """At the end of its lifetime a message is tried once more, whatever was named."""
+        lifetime_s = 86_400 * self.house.plan.lifetime_days - 60.0
+        sent = (each for each in self.house.ledger.submitted if each.message_id == message_id)
+        return any(self.house.base.now > each.at + lifetime_s for each in sent)
 
     # -- what must hold ---------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ class House:
         self.healed = False
         self.closing = False
         self.removed: set[tuple[str, str]] = set()  # what an operator was told is removed: (queue id, recipient)
+        self.released: set[tuple[str, str]] = set()  # the same of what is released
         self.signed = 0  # messages that hosts took from a sender that was signed
         self.lines: list[str] = []
         self._digest = hashlib.blake2b(digest_size=8)

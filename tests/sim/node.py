@@ -457,6 +457,8 @@ class Node:
         for row in answer:
             if row.done and request.action is OperatorAction.REMOVE:
                 self.house.removed.add((row.id, row.recipient))
+            if row.done and request.action is OperatorAction.RELEASE:
+                self.house.released.add((row.id, row.recipient))
 
     def reload(self) -> None:
         self.variant += 1

@@ -64,6 +64,9 @@ class Part:
     def told_rcpt(self, host: Host, sender: str, recipient: str, said: str, end: End) -> None:
         """A host has answered RCPT; `end`: its end of the connection."""
 
+    def told_size(self, host: Host, end: End) -> None:
+        """A host has answered EHLO; `end`: its end of the connection."""
+
     def heard(self, order: Order, submitted: Submitted, to: str, answer: str) -> None:
         """A client has heard an answer: to RCPT for `to`, or to the content (`to` is "")."""
 

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tests.sim.by_http import ByHttp
+from tests.sim.held import HeldMail
 from tests.sim.part import Part
+from tests.sim.sized import Sized
 from tests.sim.verifying import Verifying
 
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-KINDS: dict[str, type[Part]] = {"http": ByHttp, "verified": Verifying}
+KINDS: dict[str, type[Part]] = {"http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized}
 
 
 def parts(house: House, names: Iterable[str]) -> list[Part]:

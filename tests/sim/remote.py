@@ -27,6 +27,7 @@ STEPS = ("connect", "hello", "starttls", "mail", "rcpt", "data", "content", "end
 DEEDS = ("drop", "reset", "stall", "slow", "421", "4xx", "5xx", "closes", "two codes", "garbage", "endless")
 _FOR_GOOD = ("5xx", "closes", "two codes")
 _STATUS = re.compile(r"^(\d{3}) [245]\.")
+_SIZE = re.compile(rb"SIZE=(\d+)")
 _PATH = re.compile(rb"<([^>]*)>")
 
 
@@ -34,7 +35,8 @@ _PATH = re.compile(rb"<([^>]*)>")
 class Host:
     """One host. `trouble`: share of its sessions that go wrong. `offers`: its EHLO keywords; `lies`: those of them that
     do not work. `grey`: recipients are refused (451) for so long after they were first seen. `account`: name and
-    password without which nothing is taken. `greet_s`: how long a client waits for the greeting."""
+    password without which nothing is taken. `greet_s`: how long a client waits for the greeting. `size_max`: the limit
+    that it names by SIZE, and that holds; 0: none."""
 
     name: str
     address: str
@@ -46,6 +48,7 @@ class Host:
     messages_max: int = 0
     account: tuple[str, str] | None = None
     greet_s: float = 0.0
+    size_max: int = 0
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -68,6 +71,7 @@ class RemoteSession(asyncio.Protocol):
         self._mails = 0
         self._over = False
         self._limited = self._eight_bit = False
+        self._size_max = host.size_max
         self._asking: list[bytes] | None = None  # what AUTH LOGIN has answered so far
         self._known = host.account is None
         self._busy = False
@@ -235,8 +239,13 @@ class RemoteSession(asyncio.Protocol):
                 offers = [word for word in offers if word != "CHUNKING"]
             self._eight_bit = verb != b"HELO" and "8BITMIME" in offers
             self._limited = verb != b"HELO" and any(word.startswith("LIMITS") for word in offers)
+            if host.size_max:
+                offers.append(f"SIZE {host.size_max}")
             lines = [host.name, *(offers if verb != b"HELO" else [])]
+            self._size_max = host.size_max
             self._say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
+            for part in house.parts:
+                part.told_size(host, self._transport)
         elif verb == b"STAR":
             if not self._misbehaves("starttls"):
                 self._say("454 4.7.0 no TLS now" if "STARTTLS" in host.lies else "220 go ahead")
@@ -325,6 +334,10 @@ class RemoteSession(asyncio.Protocol):
                 self._say_too_much()
             return
         upper = line.upper()
+        declared = _SIZE.search(upper)
+        if self._size_max and declared and int(declared[1]) > self._size_max:
+            self._refuse("552 5.3.4 larger than we take")
+            return
         if "SIZE" in host.lies and b"SIZE=" in upper:
             self._refuse("552 5.3.4 too large")
             return
@@ -452,6 +465,9 @@ class RemoteSession(asyncio.Protocol):
                 for _ in recipients[1:]:
                     self._refuse("451 4.3.0 not now")
             self._say_too_much()
+            return
+        if self._size_max and len(self._content) > self._size_max:
+            self._refuse("552 5.3.4 larger than we take")
             return
         self._messages += 1
         told = self._step != "told" or self._chance.random() < 0.3 or self._deed == "slow"

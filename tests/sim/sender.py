@@ -45,6 +45,7 @@ class Order:
     follow: int = 0  # further messages in the same session
     segment: int = 0  # octets of content that are sent at once; 0: all
     login: tuple[str, str] | None = None  # name and password
+    sizes: bool = False  # SIZE is declared
     meant: str = ""  # whom the one recipient stands for, if it is a sender that the node has signed
 
 
@@ -234,6 +235,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
     mail = f"MAIL FROM:<{order.sender}>"
     if order.eight_bit:
         mail += " BODY=8BITMIME"
+    if order.sizes:
+        mail += f" SIZE={len(content)}"
     if order.envid:
         mail += f" ENVID={order.envid} RET=HDRS"
     rcpts = [

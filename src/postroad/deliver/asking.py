@@ -2,7 +2,8 @@
 
 The question goes the way that mail goes: the same destination, hosts, TLS, credentials and connections
 (`deliver.opener`), and it counts among the connections of the destination. What always holds: a question ends, with an
-Attempt, within `QUESTION_S`; the connection is closed afterwards, and its permit given back.
+Attempt, within `QUESTION_S`; the connection is closed afterwards, and its permit given
+back no sooner.
 """
 
 from __future__ import annotations
@@ -99,42 +100,51 @@ class Asking:
         self._numbers.discard(number)
 
     async def _by(self, destination: Destination, envelope: Envelope, give_back: Callable[[], None]) -> Attempt:
-        """Whoever waits no longer leaves the permit with the connection that is being opened: it may be there still."""
+        """Whoever waits no longer leaves the permit with the connection: it may be there for some time still."""
         opening: asyncio.Future[Courier | Attempt] = self._loop.create_future()
 
         def opened(result: Courier | Attempt) -> None:
             if opening.done():
-                let_go(result)
+                _close(result)
+                give_back()
             else:
                 opening.set_result(result)
-
-        def let_go(result: Courier | Attempt) -> None:
-            if not isinstance(result, Attempt):
-                result.close()
-            give_back()
 
         self._opener(destination, opened, lambda courier: None)
         try:
             courier = await opening
         except asyncio.CancelledError:
             if not opening.cancelled():
-                let_go(opening.result())
+                _close(opening.result())
+                give_back()
             raise
-        try:
-            return courier if isinstance(courier, Attempt) else await self._carried(courier, destination, envelope)
-        finally:
-            let_go(courier)
+        if isinstance(courier, Attempt):
+            give_back()
+            return courier
+        job = Job(envelope, (0,), b"", destination, envelope.reverse_path, only_crlf=True, asks_only=True)
+        return await self._carried(courier, job, give_back)
 
-    async def _carried(self, courier: Courier, destination: Destination, envelope: Envelope) -> Attempt:
-        answered: asyncio.Future[tuple[Attempt, ...]] = self._loop.create_future()
+    async def _carried(self, courier: Courier, job: Job, give_back: Callable[[], None]) -> Attempt:
+        answered: asyncio.Future[Attempt] = self._loop.create_future()
 
         def carried(job: Job, attempts: tuple[Attempt, ...]) -> None:
             if not answered.done():
-                answered.set_result(attempts)
+                courier.close()
+                answered.set_result(attempts[0])
+            give_back()
 
-        job = Job(envelope, (0,), b"", destination, envelope.reverse_path, only_crlf=True, asks_only=True)
         courier.carry(job, carried)
-        return (await answered)[0]
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            if answered.cancelled():
+                courier.close()  # it ends its job first
+            raise
+
+
+def _close(result: Courier | Attempt) -> None:
+    if not isinstance(result, Attempt):
+        result.close()
 
 
 def _not_now(text: str) -> Attempt:

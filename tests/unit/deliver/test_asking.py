@@ -23,12 +23,18 @@ class _Courier:
     def __init__(self, answers: bool = True) -> None:
         self.closed = False
         self._answers = answers
+        self._told: Callable[[], None] = lambda: None
 
     def carry(self, job: Any, done: Callable[[Any, tuple[Attempt, ...]], None]) -> None:
+        self._told = lambda: done(job, (THERE,))
         if self._answers:
-            done(job, (THERE,))
+            self.ends()
+
+    def ends(self) -> None:
+        asyncio.get_running_loop().call_soon(self._told)
 
     def close(self) -> None:
+        assert not self.closed, "once"
         self.closed = True
 
 
@@ -152,7 +158,7 @@ def test_a_question_that_is_broken_off_as_something_comes_keeps_nothing(comes: s
     _run(test)
 
 
-def test_a_question_under_way_is_closed_when_it_is_broken_off() -> None:
+def test_a_question_that_is_broken_off_keeps_its_permit_until_its_connection_has_ended_its_job() -> None:
     async def test(world: _World) -> None:
         task, courier = await world.ask(), _Courier(answers=False)
         world.grant()
@@ -160,6 +166,25 @@ def test_a_question_under_way_is_closed_when_it_is_broken_off() -> None:
         world.opening.pop()(courier)
         await _turns()
         task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert courier.closed and len(world.held) == 1
+        courier.ends()
+        await _turns()
+        assert not world.held
+
+    _run(test)
+
+
+def test_a_question_that_is_broken_off_as_its_answer_comes_keeps_nothing() -> None:
+    async def test(world: _World) -> None:
+        task, courier = await world.ask(), _Courier(answers=False)
+        world.grant()
+        await _turns()
+        world.opening.pop()(courier)
+        await _turns()
+        courier.ends()
+        asyncio.get_running_loop().call_soon(task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
         assert courier.closed and not world.held
