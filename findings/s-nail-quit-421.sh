@@ -26,7 +26,8 @@ install() { # packages as NAME=VERSION, unpacked under $work/root
     for file in "$work"/*.deb; do dpkg -x "$file" "$work/root" || exit 2; done
 }
 
-install s-nail=14.9.24-2
+install s-nail=14.9.24-2 libgssapi-krb5-2=1.20.1-2+deb12u5 libkrb5-3=1.20.1-2+deb12u5 \
+    libk5crypto3=1.20.1-2+deb12u5 libkrb5support0=1.20.1-2+deb12u5 libkeyutils1=1.6.3-2
 echo "s-nail 14.9.24 (s-nail 14.9.24-2): 421 as the answer to QUIT"
 timeout -k 5 90 python3 - "$work" <<'PY'
 import pathlib
@@ -36,7 +37,8 @@ import sys
 import threading
 
 WORK = pathlib.Path(sys.argv[1])
-ENV = {"PATH": "/usr/bin:/bin", "HOME": str(WORK), "LC_ALL": "C.UTF-8"}
+LIBRARIES = ":".join(map(str, WORK.glob("root/usr/lib/*-linux-gnu")))
+ENV = {"PATH": "/usr/bin:/bin", "HOME": str(WORK), "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": LIBRARIES}
 
 
 def receive(listener, content, bye):
