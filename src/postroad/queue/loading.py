@@ -198,7 +198,7 @@ class Loading:
             )
 
     def _take_rows(self, destination_key: str, loaded: Sequence[Loaded]) -> int:
-        """Brings rows from the spool to their lanes. Returns how many there were, and whether they found room."""
+        """Brings rows from the spool to their lanes. Returns how many found room there."""
         taken = 0
         for entry in loaded:
             withdrawn = self.withdrawn.get(entry.envelope.id)

@@ -62,7 +62,8 @@ def kind_of(code: int) -> FailureKind:
 
 
 def is_full(directory: Path) -> bool:
-    """Whether a write failed for lack of space although the error does not say so (a quota, delayed allocation)."""
+    """Whether the file system has no space left. A failed write does not always say so (a quota, delayed allocation).
+    """
     try:
         found = os.statvfs(directory)
     except OSError:
