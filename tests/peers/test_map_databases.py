@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from postroad.maps.databases import mysql_driver
 from postroad.maps.face import Answer, Map, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.waiting import WaitingOptions
 from postroad.world.clock import SystemClock
+from postroad.world.problem import Problem
 from tests.peers.harness import maildir, ports
 from tests.peers.harness.databases import Mariadb, Postgres
 from tests.peers.harness.postroad import Node, local_domain, mx_listener
-from tests.peers.harness.process import until
+from tests.peers.harness.process import folder, own_to, until
 
 pytestmark = pytest.mark.peer
 
@@ -193,6 +196,63 @@ async def test_a_prepared_query_survives_what_a_pool_or_a_new_table_does(server:
     assert await ask(maps["it"], "a") == "1x"
     assert kept(maps).prepared.get_name() not in ("", name)
     maps.close()
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """The server's certificate must prove its name. Without TLS these servers refuse the user."""
+    with folder("sqltls") as place:
+        roots, files = place / "roots.pem", {}
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(roots)
+        stranger = tmp_path / "stranger.pem"
+        trustme.CA().cert_pem.write_to_path(stranger)
+        for user in ("postgres", "mysql"):
+            issued = authority.issue_cert("127.0.0.1")
+            files[user] = place / f"{user}.pem", place / f"{user}.key"
+            issued.cert_chain_pems[0].write_to_path(files[user][0])
+            issued.private_key_pem.write_to_path(files[user][1])
+            files[user][1].chmod(0o600)
+            for path in files[user]:
+                own_to(path, user)
+        certificate, key = files["postgres"]
+        ssl = ("-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}")
+        with Postgres(place / "p", *ssl) as postgres:
+            await _asked_under_tls(postgres, tmp_path, f"sslmode=verify-full&sslrootcert={roots}",
+                                   f"sslmode=verify-full&sslrootcert={stranger}")  # fmt: skip
+        certificate, key = files["mysql"]
+        with Mariadb(place / "m", f"--ssl-cert={certificate}", f"--ssl-key={key}") as mariadb:
+            await _asked_under_tls(mariadb, tmp_path, f"ssl_ca={roots}", f"ssl_ca={stranger}")
+            mariadb.sql("ALTER USER postroad@'127.0.0.1' REQUIRE SSL")
+            maps = made(options(mariadb, QUERY, tmp_path))
+            assert isinstance(await ask(maps["it"], "sales@x.org"), NotNow)
+            maps.close()
+            mariadb.sql("CREATE USER postroad@localhost IDENTIFIED BY 'secret';"
+                        "GRANT SELECT ON mail.* TO postroad@localhost")
+            mariadb.url = f"mysql://postroad@localhost/mail?unix_socket={mariadb.socket}"
+            maps = made(options(mariadb, QUERY, tmp_path))
+            assert await ask(maps["it"], "sales@x.org") == "ada@x.org,bob@x.org"
+            maps.close()
+
+
+async def _asked_under_tls(server: Server, place: Path, right: str, wrong: str) -> None:
+    server.sql("USE mail;" + TABLES.replace("\\", "\\\\") if isinstance(server, Mariadb) else TABLES)
+    url = server.url
+    for parameters, value in ((right, "ada@x.org,bob@x.org"), (wrong, None)):
+        server.url = f"{url}?{parameters}"
+        maps = made(options(server, QUERY, place))
+        answer = await ask(maps["it"], "sales@x.org")
+        if value is None:
+            assert isinstance(answer, NotNow) and "certificate" in answer.text
+        else:
+            assert answer == value
+        maps.close()
+    server.url = url
+
+
+def test_a_parameter_that_means_nothing_is_told(tmp_path: Path) -> None:
+    for parameters in ("ssl-ca=/x", "ssl_ca=/x&ssl=", "charset=utf8"):
+        found = mysql_driver("map it", f"mysql://u@localhost/mail?{parameters}", "", QUERY)
+        assert isinstance(found, Problem) and "which means nothing here" in found.text
 
 
 def test_a_node_with_aliases_and_recipients_in_a_database(server: Server, place: Path) -> None:

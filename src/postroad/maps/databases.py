@@ -31,6 +31,7 @@ _MARK: Final = re.compile("\0([0-9]+)\0")
 # Of MySQL and MariaDB: too many connections, no such user or database, shutdown and the like; those of the client.
 _AWAY: Final = frozenset((1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1129, 1130, 1135, 1203, 1226, 1927, 3159))
 _CLIENT_ERRORS: Final = 2000
+_PARAMETERS: Final = frozenset(("ssl_ca", "unix_socket"))  # of a URL of MySQL
 # Of PostgreSQL: the columns of a table are others than when the statement was prepared; there is no such prepared
 # statement; there is one already.
 _TABLE_CHANGED: Final = "0A000"
@@ -213,6 +214,10 @@ def mysql_driver(where: str, url: str, password_file: str, query: str) -> SqlDri
         return password
     if isinstance(made, str):
         return Problem(where, made, "Correct the query.")
+    unknown = parse_qs(parts.query, keep_blank_values=True).keys() - _PARAMETERS
+    if unknown:  # a misspelt ssl_ca would send the password without TLS
+        text = f"url has the parameter {min(unknown)!r}, which means nothing here"
+        return Problem(where, text, f"Write {' or '.join(sorted(_PARAMETERS))}.")
     tls: ssl.SSLContext | None = None
     roots = roots_of(url)
     if roots:

@@ -372,6 +372,8 @@ def ldap_driver(
     if parts.scheme not in ("ldap", "ldaps") or not parts.hostname or parts.path in ("", "/"):
         remedy = "Write ldap://host/dc=example,dc=org?attribute?sub."
         return Problem(where, "url must be ldap:// or ldaps:// with a host and a base", remedy)
+    if "@" in parts.netloc:
+        return Problem(where, "url has a name before the host", "Write the name into user and password_file.")
     names, _, scope = parts.query.partition("?")
     attributes = tuple(filter(None, names.split(",")))
     if not attributes or scope not in _SCOPES:

@@ -13,9 +13,10 @@ from tests.peers.harness.process import Program, listens, own_to
 
 
 class Postgres:
-    """PostgreSQL, for the user `postroad` with the password `secret`. `url` has no password."""
+    """PostgreSQL, for the user `postroad` with the password `secret`. `url` has no password. `options`: further
+    ones of the server."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         need.root()
         directory.mkdir(parents=True)
         own_to(directory, "postgres")
@@ -29,7 +30,7 @@ class Postgres:
         self.url = f"postgresql://postroad@127.0.0.1:{self.port}/postgres"
         self._program = Program(
             [*self._as, _postgres("postgres"), "-D", str(directory / "data"), "-p", str(self.port), "-h", "127.0.0.1",
-             "-k", str(directory), "-F"],
+             "-k", str(directory), "-F", *options],
             directory / "log",
         )  # fmt: skip
 
@@ -73,9 +74,10 @@ def _postgres(name: str) -> str:
 
 
 class Mariadb:
-    """MariaDB, for the user `postroad` with the password `secret`. `url` has no password."""
+    """MariaDB, for the user `postroad` with the password `secret`. `url` has no password. `options`: further
+    ones of the server."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         need.root()
         directory.mkdir(parents=True)
         directory.chmod(0o755)
@@ -90,12 +92,12 @@ class Mariadb:
         )  # fmt: skip
         self.port = ports.port()
         self.url = f"mysql://postroad@127.0.0.1:{self.port}/mail"
-        self._socket = data / "socket"
+        self.socket = data / "socket"
         self._program = Program(
             [need.program("mariadbd"), "--no-defaults", f"--datadir={data}", "--user=mysql", f"--tmpdir={data}",
              f"--port={self.port}",
-             "--bind-address=127.0.0.1", f"--socket={self._socket}", f"--pid-file={data}/pid",
-             "--innodb-flush-log-at-trx-commit=0"],
+             "--bind-address=127.0.0.1", f"--socket={self.socket}", f"--pid-file={data}/pid",
+             "--innodb-flush-log-at-trx-commit=0", *options],
             directory / "log",
         )  # fmt: skip
         self._is_made = False
@@ -103,7 +105,7 @@ class Mariadb:
     def sql(self, text: str) -> str:
         program = shutil.which("mariadb") or need.program("mysql")
         return subprocess.run(
-            [program, "--no-defaults", f"--socket={self._socket}", "-u", "root", "-N", "-e", text], check=True,
+            [program, "--no-defaults", f"--socket={self.socket}", "-u", "root", "-N", "-e", text], check=True,
             capture_output=True, text=True, timeout=30,
         ).stdout  # fmt: skip
 

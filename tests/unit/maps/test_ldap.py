@@ -87,7 +87,7 @@ async def test_a_server_that_says_what_it_should_not_is_away(said: bytes) -> Non
     ("url", "query", "user"),
     [("http://x/dc=x?mail", "(a=%s)", ""), ("ldap:///dc=x?mail", "(a=%s)", ""), ("ldap://x/?mail", "(a=%s)", ""),
      ("ldap://x/dc=x", "(a=%s)", ""), ("ldap://x/dc=x?mail?all", "(a=%s)", ""), ("ldap://x/dc=x?mail", "(a=b)", ""),
-     ("ldap://x/dc=x?mail", "(a=%s)", "cn=x")],
+     ("ldap://x/dc=x?mail", "(a=%s)", "cn=x"), ("ldap://cn=x:y@x/dc=x?mail", "(a=%s)", "")],
 )  # fmt: skip
 def test_what_cannot_be_used_is_a_problem(url: str, query: str, user: str) -> None:
     assert isinstance(ldap_driver("map it", url, query, user, "", "", starttls=False), Problem)
