@@ -30,12 +30,13 @@ _TOO_MANY: Final = NotNow(f"more than {ROUNDS_MAX} look-ups one after another")
 class Asked:
     """What one question has learned, and what it waits for."""
 
-    __slots__ = ("_answers", "_waiting", "not_now", "stopped")
+    __slots__ = ("_answers", "_waiting", "not_now", "stopped", "waited")
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str, bool], Answer] = {}
         self._waiting: dict[tuple[str, str, bool], Awaitable[Answer]] = {}
         self.stopped = False  # whether the result means nothing
+        self.waited = False  # whether answers are from before a wait
         self.not_now: NotNow | None = None
 
     def look_up(self, map: Map, key: str, part: bool = False) -> str | NoAnswer | None:
@@ -77,6 +78,7 @@ class Asked:
 
     async def gather(self) -> None:
         """Wait for all that is missing; the next round may begin."""
+        self.waited = True
         waiting, self._waiting = self._waiting, {}
         if len(waiting) == 1:  # the usual case, without a task of its own
             for place, pending in waiting.items():

@@ -28,6 +28,7 @@ from msgspec import Meta
 
 from postroad.maps.face import NO_ANSWER, Answer, NoAnswer, NotNow
 from postroad.maps.folding import fold
+from postroad.maps.fresh import FRESH_S
 
 KEY_MAX: Final = 1_024  # characters of a key that is asked for
 VALUE_MAX: Final = 16 * 1024 * 1024  # characters of a value
@@ -91,6 +92,7 @@ class WaitingSource:
         self._options = options
         self._name = name
         self._tell = tell
+        self.may_keep = options.cache_max > 0 and min(options.cache_s, options.cache_missing_s) >= FRESH_S
         self._kept: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
         self._under_way: dict[tuple[str, bool], asyncio.Task[Answer]] = {}
         self._places: asyncio.Semaphore | None = None

@@ -17,6 +17,10 @@ How it fails: if aliases lead to more than they may, nothing is expanded and `Ex
 is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force; a value of a map that is no
 list of targets is NotNow: mail waits until it is mended. If an included file is broken, its old targets stay in
 force (`route.includes`).
+
+Where an alias leads is found at RCPT, and used again at the end of data if that comes within a second
+(`maps.editions`). So maps are asked once for a message. What leads to many is found anew, and so is all that depends on
+the files of users.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from postroad.mail.expansion import Expansion, InLoop, Passed
 from postroad.mail.extension import extension_at, extension_of
 from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked, Entry
+from postroad.maps.editions import MapAnswers
 from postroad.maps.face import NO_ANSWER, Map, WithKey
 from postroad.maps.steps import OWNER, KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
@@ -58,6 +63,8 @@ MAILER_DAEMON: Final = "mailer-daemon"
 _TO_POSTMASTER: Final = (AliasTarget(POSTMASTER),)
 _NO_SOURCES: Final[Mapping[str, TargetSource]] = MappingProxyType({})
 _PARSED_MAX: Final = 10_000  # values of maps whose targets are remembered
+_LEADS_MAX: Final = 10_000  # aliases of which is kept where they lead
+_LED_MAX: Final = 10  # ends of an alias of which that is kept
 
 
 class Outlet(msgspec.Struct, frozen=True):
@@ -71,6 +78,14 @@ class Outlet(msgspec.Struct, frozen=True):
 
 
 End = Address | Outlet
+
+
+class _Lead(msgspec.Struct, frozen=True):
+    """Where an alias leads in the end, through which aliases, and the owners of the lists that led there."""
+
+    ends: list[End]
+    through: tuple[Address, ...]
+    owners: dict[End, Address]
 
 
 class _Walk:
@@ -98,6 +113,11 @@ class _Walk:
         self.steps[alias] = None
         return False
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it leads where it leads all messages: this one has been through no alias before."""
+        return self._passed is None
+
     def keep(self) -> None:
         """The steps were taken: the message is led through these aliases."""
         self.through.update(self.steps)
@@ -115,7 +135,7 @@ class Aliases:
     local domain. `options`: where programs, files and includes may stand; `sources`: of the alias file ("") and of
     maps, by name. `extensions_kept`: which aliases put an address extension on their targets: `aliases`, `alias_maps`.
     `catch_all_first`: whether an alias for a whole domain takes the mail of its boxes, too. `forwards`: the files
-    ``.forward`` of users, which count after aliases.
+    ``.forward`` of users, which count after aliases. `home_maps`: those by which `homes` finds mailboxes.
     """
 
     def __init__(
@@ -134,6 +154,7 @@ class Aliases:
         extensions_kept: tuple[str, ...] = (),
         catch_all_first: bool = False,
         forwards: Forwards | None = None,
+        home_maps: tuple[Map, ...] = (),
     ) -> None:
         self._path = path
         self._is_local = is_local
@@ -152,6 +173,8 @@ class Aliases:
         self._extensions_kept = extensions_kept
         self._catch_all_first = catch_all_first
         self._forwards = forwards
+        leads: MapAnswers[Address, _Lead] = MapAnswers(_LEADS_MAX, (*maps, *home_maps))
+        self._leads = leads if maps and forwards is None and leads.may_keep else None
         own = has_own or forwards is not None or self._postmaster or (hostname and is_local(hostname))
         self._has_own = bool(own)
         self._watch = Watch()
@@ -168,6 +191,7 @@ class Aliases:
         self._watch.taken((file, ()))
         self._reader.begin()
         self._parsed.clear()
+        self.forget()
         found = self._read() if self._path else {}
         told = self._reader.told()
         self.refused = isinstance(found, tuple)
@@ -184,17 +208,31 @@ class Aliases:
         source = self._sources.get("", outlets.ALIASES)
         return parse(text, self._path, self._homes, self._limits, self._reader, source)
 
+    def forget(self) -> None:
+        """What was found of where aliases lead may be wrong now: other mailboxes or domains are ours."""
+        if self._leads is not None:
+            self._leads.clear()
+
+    def leads(self, address: Address) -> bool:
+        """Whether it is known now where the mailbox leads as an alias: whoever asks for it waits for no map."""
+        return self._leads is not None and self._leads.get(address) is not None
+
     @property
     def has_maps(self) -> bool:
         return bool(self._maps) or self._forwards is not None
 
-    def names(self, address: Address, asked: Asked = AT_ONCE) -> bool:
-        """Whether an alias takes mail for this mailbox, by its name or for its whole domain."""
+    def names(self, address: Address, asked: Asked = AT_ONCE, exists: Exists | None = None) -> bool:
+        """Whether an alias takes mail for this mailbox, by its name or for its whole domain. `exists`: as `expand` will
+        have it, so that it need not look for the same again."""
         named = self._named(address, asked)
         if named is None and self._whole(address, asked) is None and not self._is_daemon(address):
             return False
         if self._homes is None:
             return True
+        if self._leads is not None and exists is not None:
+            walk = _Walk(None, asked, _LED_MAX)
+            if self._resolve(address, exists, walk, named) and not walk.excess:
+                return True
         is_box = self._is_box if asked is AT_ONCE else partial(self._is_box, asked=asked)
         return bool(self._ends(address, is_box, _Walk(None, asked), one=True, named=named))
 
@@ -293,14 +331,24 @@ class Aliases:
         targets = self._targets(address, exists, asked)
         return targets if targets is not None and all(target.local_part for target in targets) else None
 
-    def _resolve(self, address: Address, exists: Exists, walk: _Walk) -> list[End] | None:
+    def _resolve(
+        self, address: Address, exists: Exists, walk: _Walk, named: tuple[AliasTarget, ...] | None = None
+    ) -> list[End] | None:
         """The mailboxes that an alias leads to in the end; None if it is none, or leads only to itself."""
+        if self._leads is not None and walk.is_new:
+            lead = self._leads.get(address)
+            if lead is not None and not 0 < walk.most < len(lead.ends):
+                walk.owners = lead.owners
+                walk.through.update(dict.fromkeys(lead.through))
+                return lead.ends
         before = len(walk.stopped)
-        walk.owners.clear()
-        ends = self._ends(address, exists, walk)
+        walk.owners = {}
+        ends = self._ends(address, exists, walk, named=named)
         if ends is None or ends == [address] or not (ends or walk.excess or len(walk.stopped) > before):
             walk.steps.clear()
             return None
+        if self._leads is not None and walk.is_new and not walk.excess and len(ends) <= _LED_MAX:
+            self._leads.keep(address, _Lead(ends, tuple(walk.steps), walk.owners), walk.asked)
         walk.keep()
         return ends
 

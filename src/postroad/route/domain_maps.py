@@ -31,8 +31,8 @@ from postroad.mail.route import Destination
 from postroad.mail.routing import Answer, DestinationOf, Found, not_now
 from postroad.maps.asked import Asked, answered
 from postroad.maps.face import NO_ANSWER, Map, NoAnswer, NotNow
+from postroad.maps.fresh import FRESH_S, FreshAnswers
 from postroad.maps.steps import KeyStep, domain_steps
-from postroad.route.fresh import FRESH_S, FreshAnswers
 from postroad.route.later import Later
 from postroad.route.options import LocalDomain, RelayDomain, RoutingOptions
 

@@ -97,6 +97,11 @@ class Recipients:
     def has_maps(self) -> bool:
         return any(boxes.has_maps for boxes in self._boxes.values())
 
+    @property
+    def maps(self) -> tuple[Map, ...]:
+        """All that are asked for mailboxes."""
+        return tuple(map for boxes in self._boxes.values() for map in boxes.maps)
+
     def has_maps_for(self, domain: str) -> bool:
         """Whether maps say which mailboxes there are."""
         boxes = self._of(domain)
@@ -159,6 +164,10 @@ class _Boxes:
     @property
     def has_maps(self) -> bool:
         return bool(self._mailboxes.maps)
+
+    @property
+    def maps(self) -> tuple[Map, ...]:
+        return self._mailboxes.maps
 
     @property
     def is_open(self) -> bool:

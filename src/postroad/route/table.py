@@ -226,6 +226,15 @@ class RoutingTable:
             return domain in self._local or (self.mapped is not None and self.mapped.is_local(domain))
         return self.local(domain) is not None
 
+    def is_elsewhere(self, domain: str) -> bool:
+        """Whether it is known now that no mailbox of the domain is here, by its own or another name."""
+        if not domain or domain[0] == "[" or domain in self._ourselves.names or domain in self._local:
+            return False
+        if self._fresh is None:
+            return True
+        known = self._fresh(domain)
+        return known is not None and not known.is_local
+
     def relay(self, domain: str) -> RelayDomain | None:
         """The relay domain of this name; never a local one."""
         if self.is_local(domain):

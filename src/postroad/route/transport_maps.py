@@ -12,7 +12,7 @@ that means nothing, is `not_now` with a text that names the map. It never fails 
 Not here: whether a mailbox exists; maps tell nothing of that.
 
 Most maps have entries for domains only, and all mail of a domain goes the same way. So what is found for a domain is
-used again for a second (`route.fresh`), unless a file is replaced, or a domain turns out to be ours or not. It is not
+used again for a second (`maps.fresh`), unless a file is replaced, or a domain turns out to be ours or not. It is not
 kept if any map may have an answer for the mailbox, the sender or the account. The maps count a question once for all
 mail for which its answer serves.
 """
@@ -30,11 +30,10 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import Destination, SetServer, Transport
 from postroad.mail.routing import Answer, Found, is_held, not_now
 from postroad.maps.asked import Asked, Entry, Known, answered
-from postroad.maps.editions import Editions
+from postroad.maps.editions import MapAnswers
 from postroad.maps.face import NO_ANSWER, Map, NotNow, WithKey
 from postroad.maps.steps import transport_steps
 from postroad.route.choosing import NOBODYS, Choice, Numbered, RoutedMail
-from postroad.route.fresh import FreshAnswers
 from postroad.route.later import Later
 from postroad.route.options import NextHop
 from postroad.route.table import RoutingTable, delivery, server_names, stored
@@ -66,10 +65,7 @@ class TransportMaps:
         self._is_for_all = all(hop.is_for_all and not hop.recipients for hop in options.next_hops)
         lmtp = (delivery(local) for local in (*options.local, *options.mapped_local) if local.deliver is Transport.LMTP)
         self._lmtp = {destination.key: destination for destination in lmtp}
-        self._editions = Editions(maps)
-        self._edition = -1  # of what is kept
-        self._by_domain: FreshAnswers[str, Found] = FreshAnswers(KEPT_MAX)  # what holds for all mail of a domain
-        self._keeps = False  # whether it may be kept
+        self._by_domain: MapAnswers[str, Found] = MapAnswers(KEPT_MAX, maps)  # what holds for all mail of a domain
         if table.mapped is not None:
             table.mapped.changed.append(self._by_domain.forget)
 
@@ -77,7 +73,7 @@ class TransportMaps:
         """Where the recipient's mail goes next (`mail.routing.DestinationOf`)."""
         if recipient.destination is not None:
             return stored(recipient.destination, self._table.outlets)
-        kept = self._kept(recipient.address.domain)
+        kept = self._by_domain.get(recipient.address.domain)
         if kept is not None:
             return kept
         known = Known()
@@ -91,20 +87,18 @@ class TransportMaps:
 
     def at_once(self, address: Address) -> Found | None:
         """The same, if no table names its sender or account; None if it is not known at once."""
-        kept = self._kept(address.domain)
+        kept = self._by_domain.get(address.domain)
         if kept is not None:
             return kept
         known = Known()
         found = self._find(address, NOBODYS, known)
         return None if known.stopped else found
 
-    def _kept(self, domain: str) -> Found | None:
-        """What holds for all mail of a domain, if it is known."""
-        if self._editions.now() != self._edition:
-            self._edition = self._editions.now()
-            self._by_domain.clear()
-            self._keeps = self._editions.may_keep and not any(map.has_addresses() for map in self._maps)
-        return self._by_domain.get(domain)
+    def _holds_for_all(self, domain: str, found: Found, asked: Asked) -> Found:
+        """Keep what all mail of a domain does, unless maps may say something else of a mailbox."""
+        if not any(map.has_addresses() for map in self._maps):
+            self._by_domain.keep(domain, found, asked)
+        return found
 
     async def _wait(self, address: Address, mail: RoutedMail) -> Found:
         found = answered(partial(self._find, address, mail))
@@ -124,20 +118,16 @@ class TransportMaps:
             steps = transport_steps(address.local_part, address.domain, self._delimiter, whole_domains=many)
             entry = asked.first(steps, self._maps)
             if entry is not None:
-                return _THROWN_AWAY if entry is NO_ANSWER else self._meant(entry, address, mail)
+                return _THROWN_AWAY if entry is NO_ANSWER else self._meant(entry, address, mail, asked)
         found = self._table.find(address, mail)
-        if self._keeps and not asked.stopped and self._table.is_for_all(address.domain):
-            self._by_domain.keep(address.domain, found)
-        return found
+        return self._holds_for_all(address.domain, found, asked) if self._table.is_for_all(address.domain) else found
 
-    def _meant(self, entry: Entry, address: Address, mail: RoutedMail) -> Found:
+    def _meant(self, entry: Entry, address: Address, mail: RoutedMail, asked: Asked) -> Found:
         value, key, name = entry
         kept = self._servers.get((value, address.domain))
         chosen = isinstance(value, WithKey) and value.of_local_part
         if kept is not None and not chosen:
-            if self._keeps:
-                self._by_domain.keep(address.domain, kept)
-            return kept
+            return self._holds_for_all(address.domain, kept, asked)
         way = parse(value)
         if chosen and isinstance(way, Way) and way.kind not in _NOWHERE:
             way = _CHOSEN

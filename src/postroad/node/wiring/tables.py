@@ -176,7 +176,7 @@ class Tables:
         if self._renames:
             return self._answered(partial(self._known_renamed, address))
         if self._has_maps:
-            return self._answered(partial(self._known, address))
+            return self._aliases.leads(address) or self._answered(partial(self._known, address))
         mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox)
         if box is None or box:
@@ -196,10 +196,14 @@ class Tables:
     def _known(self, address: Address, asked: Asked) -> bool | None:
         mailbox = self.routing.home(address)
         box = self._recipients.known(mailbox, asked)
-        return box if box is None or box or asked.stopped else self._aliases.names(mailbox, asked)
+        return box if box is None or box or asked.stopped else self._names(mailbox, asked)
+
+    def _names(self, mailbox: Address, asked: Asked) -> bool:
+        return self._aliases.names(mailbox, asked, partial(self._has_box, asked=asked))
 
     def _forget(self, domain: str) -> None:
         """Maps say another thing of a domain than before."""
+        self._aliases.forget()
         self._stopped.clear()
         self._named.clear()
 
@@ -293,6 +297,12 @@ class Tables:
             meant, events = self._senders.resolve(id, now_us, recipients)
             if events:
                 return _behind(events, self.expand(id, now_us, meant, passed))
+        if len(recipients) == 1 and passed is None:
+            address = recipients[0].address
+            if self._aliases.leads(address):
+                return self._aliases.expand(id, now_us, recipients, self._has_box)
+            if self._has_maps and self.routing.is_elsewhere(address.domain):
+                return Expansion(recipients)
         if not self._has_maps:
             at_home = self.routing.at_home(recipients)
             return self._aliases.expand(id, now_us, at_home, self._has_box, passed)
@@ -498,6 +508,7 @@ class Tables:
         edition = self._recipients.edition, self._aliases.edition
         if edition != self._edition:
             self._edition = edition
+            self._aliases.forget()
             self._stopped.clear()
             self._named.clear()
         return found
@@ -578,6 +589,7 @@ def build(
         extensions_kept=routed.extensions_kept,
         catch_all_first=routed.catch_all_first,
         forwards=_forwards(routing, options.outlet_options(settings), porter, note),
+        home_maps=(*recipients.maps, *moved),
     )
     # The aliases can be judged only if the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)

@@ -18,9 +18,10 @@ from postroad.mail.policy import Action, Question, Verdict
 from postroad.mail.rewriting import Rewriting
 from postroad.mail.route import Destination
 from postroad.mail.routing import Found
+from postroad.maps import fresh
 from postroad.maps.face import Map, MapSource, NotNow
 from postroad.node.wiring.tables import Tables, build
-from postroad.route import domain_maps, fresh
+from postroad.route import domain_maps
 from postroad.route.options import LocalDomain
 from tests.unit.maps.fakes import Fixed, Waiting
 

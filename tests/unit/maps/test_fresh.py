@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from postroad.route import fresh
-from postroad.route.fresh import FreshAnswers
+from postroad.maps import fresh
+from postroad.maps.fresh import FreshAnswers
 
 
 async def test_a_timer_throws_all_answers_away(monkeypatch: pytest.MonkeyPatch) -> None:
