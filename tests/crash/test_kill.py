@@ -9,6 +9,7 @@ twice. Both are set low here, so that the bound says something.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import signal
@@ -63,8 +64,9 @@ class Crashes:
             self._pause()
             running = self.node.workers()
             if running:
-                os.kill(self.chance.choice(running), signal.SIGKILL)
-                self._count("worker", 1)
+                with contextlib.suppress(ProcessLookupError):  # it had ended, and nobody has started another one yet
+                    os.kill(self.chance.choice(running), signal.SIGKILL)
+                    self._count("worker", 1)
         self._pause()
         if self.chance.random() < 0.5:
             self._count("node", WORKERS)

@@ -176,8 +176,9 @@ def test_dsn_parameters_outlive_a_deferral_and_a_restart(node: Node, remotes: di
                'ORCPT=x400;/S+3Dx+2B/', "DATA")
         client("Subject: patience\r\n\r\nhello\r\n.")
     node.wait_log("450 4.2.0 later")
-    node.restart()
+    node.stop()
     remotes["late"].rule = lambda dialog, verb, argument: None
+    node.start()
     taken = remotes["late"].wait_for(lambda each: b"patience" in each.content)
     assert taken.mail.endswith(" RET=HDRS ENVID=a+2Bb+3Dc")
     assert taken.rcpt == ('TO:<"x y"@late.example> NOTIFY=FAILURE,DELAY ORCPT=x400;/S+3Dx+2B/',)

@@ -71,8 +71,7 @@ def test_a_message_to_two(world: World, node: Node) -> None:
 def test_tls_and_the_password_are_used(world: World) -> None:
     send(world.tcp, [BOB], "secured")
     world.cyrus.wait(BOB, "secured")
-    said = world.tcp.command("trace", BOB)
-    assert "TLSv1." in said and "PLAIN as postroad" in said
+    world.tcp.wait_trace(BOB, "TLSv1.", "PLAIN as postroad")
 
 
 def test_each_recipient_has_an_outcome_of_its_own(world: World, node: Node) -> None:

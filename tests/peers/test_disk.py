@@ -157,7 +157,7 @@ def test_a_full_disk_gives_452_and_service_resumes(home: Path, body_size: int, f
             accepted += more
             assert node.program.running and len(node.workers()) == 2, node.log()
             if free_min:  # without it SQLite may find a page that is free now and then
-                assert "new mail is refused (452): " in node.command("status")
+                until(lambda: "new mail is refused (452): " in node.command("status"), "status says so")
             subprocess.run(["mount", "-o", "remount,size=96M", str(home / "disk")], check=True)
             until(lambda: _try(node, 200_000, body)[0] == 250, f"mail is accepted again\n{node.log()}", within_s=30)
             until(lambda: "was told: 452 4.3.1" in node.command("trace", "refused@c.test", code=None), "it is in trace")

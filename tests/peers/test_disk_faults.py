@@ -34,12 +34,18 @@ def failing(pid: int, calls: str, error: str, output: Path) -> Iterator[None]:
          "-o", str(output), "-p", str(pid)], output.with_suffix(".log"),
     )  # fmt: skip
     strace.start()
-    strace.ready(lambda: (Path(f"/proc/{pid}/status").read_text().partition("TracerPid:\t")[2][:1] not in ("", "0")),
-                 "strace is attached")  # fmt: skip
+    strace.ready(lambda: all(map(_is_traced, Path(f"/proc/{pid}/task").iterdir())), "strace is attached")
     try:
         yield
     finally:
         strace.stop()
+
+
+def _is_traced(task: Path) -> bool:
+    """Whether this thread is. One that has ended meanwhile needs not be."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return (task / "status").read_text().partition("TracerPid:\t")[2][:1] not in ("", "0")
+    return True
 
 
 def _send(node: Node, name: str, size: int) -> tuple[int, bytes]:

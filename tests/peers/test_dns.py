@@ -14,6 +14,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 import dns.query
+import dns.rrset
 import pytest
 
 from postroad.mail.attempt import Attempt, Outcome
@@ -24,7 +25,7 @@ from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, DnsStatus, MxRecord, TlsaRecord
 from tests.peers.harness import need, ports
 from tests.peers.harness.knot import Knot
-from tests.peers.harness.process import Program
+from tests.peers.harness.process import Program, until
 
 pytestmark = pytest.mark.peer
 
@@ -130,8 +131,12 @@ def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
 
 @pytest.fixture(scope="module")
 def unbound(knot: Knot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unbound]:
-    keys = dns.query.udp(dns.message.make_query("signed.example", "DNSKEY"), "127.0.0.1", 3, knot.port)
-    anchors = [f"{rrset.name} {rrset.ttl} IN DNSKEY {key}" for rrset in keys.answer for key in rrset]
+    def keys() -> list[dns.rrset.RRset]:
+        question = dns.message.make_query("signed.example", "DNSKEY")
+        return list(dns.query.udp(question, "127.0.0.1", 20, knot.port).answer)
+
+    until(keys, "the zone is signed")
+    anchors = [f"{rrset.name} {rrset.ttl} IN DNSKEY {key}" for rrset in keys() for key in rrset]
     with Unbound(tmp_path_factory.mktemp("dns") / "unbound", knot.port, anchors) as server:
         yield server
 

@@ -74,7 +74,8 @@ def test_mail_waits_while_dovecot_is_down(pair: Pair) -> None:
     pair.dovecot.stop()
     with smtplib.SMTP("127.0.0.1", pair.node.port, timeout=20) as client:
         client.sendmail("a@b.test", ["bob@tcp.example", "bob@unix.example"], b"Subject: patience\r\n\r\nhello\r\n")
-    pair.node.wait_log("deferred")
+    for domain in ("tcp.example", "unix.example"):
+        pair.node.wait_log(f"deferred for <bob@{domain}>")
     pair.dovecot.start()
     for domain in ("tcp.example", "unix.example"):
         assert len(pair.dovecot.wait(f"bob@{domain}", of="patience", within_s=30)) == 1

@@ -237,13 +237,14 @@ def test_when_the_time_is_over_it_is_returned_or_told(road: Road) -> None:
 
 
 def test_what_is_to_be_released_later_waits_in_the_queue(road: Road) -> None:
-    released_s = time.time() + 6
-    _send(road.submission, ["a@full.example"], "later", mail=("HOLDFOR=6",))
-    (message,) = road.node.json("queue", "--to", "a@full.example", "--messages")
+    _send(road.submission, ["an-hour@full.example"], "much later", mail=("HOLDFOR=3600",))
+    (message,) = road.node.json("queue", "--to", "an-hour@full.example", "--messages")
     (waiting,) = message["recipients"]
     assert waiting["state"] == "waiting" and "as the client asked" in waiting["reason"] and waiting["attempts"] == 0
     shown = road.node.command("queue", "show", message["id"])
-    assert "HOLDFOR=6" in shown and "to be released at" in shown
+    assert "HOLDFOR=3600" in shown and "to be released at" in shown
+    released_s = time.time() + 6
+    _send(road.submission, ["a@full.example"], "later", mail=("HOLDFOR=6",))
     road.node.restart()  # it is kept
     road.remotes["full"].wait_for(lambda each: b"Subject: later" in each.content)
     assert time.time() >= released_s - 1

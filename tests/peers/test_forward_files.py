@@ -6,16 +6,16 @@ import os
 import pwd
 import shutil
 import smtplib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir, need, ports
+from tests.peers.harness import maildir, ports
 from tests.peers.harness.postfix import Postfix
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop
-from tests.peers.harness.process import until
+from tests.peers.harness.process import replace, until
+from tests.peers.harness.users import users as made_users
 
 NODE = "prnode"
 PROGRAM = """#!/bin/sh
@@ -96,31 +96,17 @@ def write(home: Path, place: Path, name: str) -> None:
 @pytest.fixture(scope="module")
 def users(place: Path) -> Iterator[Path]:
     """The folder of the homes."""
-    need.root()
     place.chmod(0o755)
     (place / "home").mkdir(mode=0o755)
     (place / "program").write_text(PROGRAM)
     (place / "program").chmod(0o755)
-    made = []
-    try:
-        for name in (*FILES, "prfto", NODE):
-            try:
-                pwd.getpwnam(name)
-                continue
-            except KeyError:
-                system = ["--system"] if name == NODE else []
-            home = place / "home" / name
-            add = [need.program("useradd"), "--no-create-home", *system, "--home-dir", str(home), name]
-            subprocess.run(add, check=True)
-            made.append(name)
-            if name != NODE:
-                home.mkdir(mode=0o755)
-                os.chown(home, pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
-                write(home, place, name)
+    homes = {name: place / "home" / name for name in (*FILES, "prfto")}
+    with made_users(*homes, system=[NODE], homes=homes):
+        for name, home in homes.items():
+            home.mkdir(mode=0o755)
+            os.chown(home, pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
+            write(home, place, name)
         yield place / "home"
-    finally:
-        for name in made:
-            subprocess.run(["userdel", name], check=False, capture_output=True)
 
 
 def settings(place: Path, **changes: object) -> dict[str, object]:
@@ -248,9 +234,9 @@ def test_what_the_file_does_not_name_any_more_is_not_used(users: Path, node: Nod
     clear(users)
     home = users / "prfprog"
     send_file = home / ".forward"
-    send_file.write_text("|/nowhere/program\n")
+    replace(send_file, "|/nowhere/program\n")
     until(lambda: _waits_for(node, "could not be started"), "a program that is not there waits", pause_s=1)
-    send_file.write_text("prfto\n")
+    replace(send_file, "prfto\n")
     node.command("queue", "retry", "--all")
     until(lambda: "does not name this program or file any more" in node.command("trace", "prfprog+gone@host.example"),
           "the file is read again")

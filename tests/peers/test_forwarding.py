@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import smtplib
 from collections.abc import Iterator
@@ -76,13 +75,7 @@ def _send(pair: Pair, to: str, name: str, **more: Any) -> tuple[str, int]:
 
 
 def _lines(pair: Pair, kind: str, **fields: str) -> list[dict[str, Any]]:
-    found = []
-    for line in pair.node.log_path.read_text().splitlines():
-        if line.startswith("{"):
-            event = json.loads(line)
-            if event["kind"] == kind and all(event.get(key) == value for key, value in fields.items()):
-                found.append(event)
-    return found
+    return pair.node.logged(kind, **fields)
 
 
 def test_postfix_is_told_of_our_client(pair: Pair) -> None:

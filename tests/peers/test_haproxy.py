@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import smtplib
 import socket
 import ssl
@@ -17,6 +16,7 @@ from tests.peers.harness import maildir, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.haproxy import Front, HaProxy
 from tests.peers.harness.postroad import Node, local_domain, mx_listener
+from tests.peers.harness.process import until
 from tests.peers.harness.swaks import swaks
 
 
@@ -65,10 +65,9 @@ def pair(place: Path, authority: Authority) -> Iterator[Pair]:
 def _accepted(pair: Pair, subject: str) -> dict[str, object]:
     """The client of the message with this subject, as the log has it, once the message is there."""
     maildir.wait(_box(pair), of=f"Subject: {subject}\n")
-    found = f'"message_id":"<{subject}@elsewhere.test>"'
-    pair.node.wait_log(found)
-    line = next(line for line in pair.node.log_path.read_text().splitlines() if found in line)
-    client: dict[str, object] = json.loads(line)["client"]
+    name = f"<{subject}@elsewhere.test>"
+    until(lambda: pair.node.logged("accepted", message_id=name), f"{name} in the log")
+    client: dict[str, object] = pair.node.logged("accepted", message_id=name)[0]["client"]
     return client
 
 

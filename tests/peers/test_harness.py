@@ -56,7 +56,7 @@ def test_dovecot_takes_lmtp_and_shows_it_by_imap(place: Path) -> None:
 
 def test_knot_answers(place: Path) -> None:
     with Knot(place / "knot", {"one.example": "@ IN MX 10 mx\nmx IN A 127.0.0.1"}) as knot:
-        answer = dns.query.udp(dns.message.make_query("one.example", "MX"), "127.0.0.1", 2, knot.port)
+        answer = dns.query.udp(dns.message.make_query("one.example", "MX"), "127.0.0.1", 20, knot.port)
         assert "10 mx.one.example." in answer.answer[0].to_text()
 
 

@@ -15,7 +15,7 @@ from aiosmtpd.controller import UnthreadedController
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from tests.peers.harness import need, ports
+from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.dovecot import Dovecot
 from tests.peers.harness.postroad import Node, Table
 from tests.peers.harness.process import own_to
@@ -98,8 +98,7 @@ def test_sieve(place: Path, dovecot: Dovecot) -> None:
         assert dovecot.wait("bob@d.example", of="invoice for bob")
         home = place / "dovecot" / "mail" / "home" / "ada@d.example"
         for folder, words in ((".Bills", b"your invoice"), (".Lists", b"news")):
-            found = [each.read_bytes() for each in (home / folder / "new").iterdir()]
-            assert [words in each for each in found] == [True]
+            assert [words in each for each in maildir.wait(home / folder)] == [True]
 
 
 class Handler:
@@ -139,7 +138,7 @@ async def test_a_server_that_wants_a_password(place: Path, authority: trustme.CA
         await asyncio.to_thread(send, node, "ada@c.example", "secret")
         await asyncio.to_thread(node.wait_log, "delivered for <ada@c.example>")
         assert handler.came == [("ada@c.example", True)]
-        assert "PLAIN as postroad" in await asyncio.to_thread(node.command, "trace", "ada@c.example")
+        await asyncio.to_thread(node.wait_trace, "ada@c.example", "PLAIN as postroad")
     finally:
         await asyncio.to_thread(node.stop)
         server.close()

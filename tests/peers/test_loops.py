@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import smtplib
 import sys
 from collections.abc import Iterator
@@ -55,8 +54,7 @@ def _send(node: Node, to: str, name: str) -> None:
 
 
 def _accepted(node: Node, name: str) -> list[Any]:
-    lines = map(json.loads, node.log_path.read_text().splitlines())
-    return [line for line in lines if line.get("kind") == "accepted" and line["message_id"] == f"<{name}@a.example>"]
+    return node.logged("accepted", message_id=f"<{name}@a.example>")
 
 
 def test_two_nodes_whose_aliases_lead_to_each_other(nodes: tuple[Node, Node]) -> None:

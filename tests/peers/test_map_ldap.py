@@ -67,7 +67,7 @@ def server(place: Path, roots: tuple[Path, Path, Path]) -> Iterator[OpenLdap]:
 
 def options(place: Path, url: str, query: str, *, password: str = "secret", **more: Any) -> MapOptions:
     (place / "password").write_text(f"{password}\n")
-    waiting = WaitingOptions(timeout_s=5, failures_max=9, pause_s=0.1, cache_s=0, cache_missing_s=0, last_good_s=0)
+    waiting = WaitingOptions(timeout_s=20, failures_max=9, pause_s=0.1, cache_s=0, cache_missing_s=0, last_good_s=0)
     return MapOptions(
         "it", MapKind.LDAP, url=url, query=query, password_file=str(place / "password"),
         user="cn=admin,dc=example,dc=org", waiting=waiting, **more,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.peer
 
 
 def made(kind: MapKind, url: str, **more: Any) -> Maps:
-    waiting = WaitingOptions(timeout_s=3.0, cache_s=0, cache_missing_s=0, failures_max=99, last_good_s=0)
+    waiting = WaitingOptions(timeout_s=5.0, cache_s=0, cache_missing_s=0, failures_max=99, last_good_s=0)
     found = make([MapOptions("it", kind, url=url, waiting=waiting, **more)], SystemClock(), lambda level, text: None)
     assert isinstance(found, Maps), found
     return found

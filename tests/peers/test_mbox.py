@@ -68,7 +68,7 @@ def on_a_terminal(*command: str) -> None:
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as program:
         os.close(theirs)
         shown = b""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while program.poll() is None and time.monotonic() < end:
             if select.select([ours], [], [], 0.1)[0]:
                 with contextlib.suppress(OSError):  # it has ended

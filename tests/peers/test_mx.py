@@ -78,7 +78,7 @@ def world(place: Path) -> Iterator[World]:
     with knot, Remote(address=first, port=port) as one, Remote(address=second, port=port) as two, \
             Remote(_busy, address=busy, port=port) as three, Remote(_ending, address=ending, port=port):
         node = Node(place / "node", {
-            "dns": {"servers": [f"127.0.0.1:{knot.port}"], "timeout_s": 1, "total_s": 2},
+            "dns": {"servers": [f"127.0.0.1:{knot.port}"], "timeout_s": 3, "total_s": 6},
             "routing": {"mx_port": port},
             "mx": {"loopback": True},
             "domain": [local_domain("example.test")],
@@ -192,7 +192,7 @@ def test_mail_that_requires_tls_goes_to_mail_servers_that_dnssec_has_proved(plac
         Remote(address=wrong, port=port, extensions=offers, context=context) as other,
         Node(place / "requiring", {
             "tls": {"certificate": str(chain), "key": str(key)},
-            "dns": {"servers": [f"127.0.0.1:{resolver.port}"], "timeout_s": 2, "total_s": 4},
+            "dns": {"servers": [f"127.0.0.1:{resolver.port}"], "timeout_s": 5, "total_s": 10},
             "routing": {"mx_port": port},
             "mx": {"loopback": True},
             "outbound": {"tls": {"ca_file": str(authority.file)}},

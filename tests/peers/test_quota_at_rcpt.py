@@ -90,7 +90,8 @@ def test_our_own_maildirs_and_maps(place: Path) -> None:
         assert _rcpt(node, "new@here.example", 10_000)[0] == 250
         with smtplib.SMTP("127.0.0.1", node.port, timeout=20) as client:
             client.sendmail("a@far.example", ["ada@here.example"], "Subject: x\r\n\r\n" + "x" * 70 + "\r\n" * 6000)
-        until(lambda: any((node.maildir("ada@here.example") / "new").glob("*")), "it is delivered")
+        counts = node.maildir("ada@here.example") / "maildirsize"
+        until(lambda: counts.exists() and " 1\n" in counts.read_text(), "it is delivered and counted")
         assert _rcpt(node, "ada@here.example", 1000)[0] == 250
         assert _rcpt(node, "ada@here.example", 19_000) == (452, "4.2.2 <ada@here.example>: the mailbox is full")
         names = ("over", "few", "odd", "later", "ada")

@@ -8,6 +8,7 @@ from tests.peers.harness import need, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.dovecot import Dovecot
 from tests.peers.harness.postfix import Postfix
+from tests.peers.harness.process import until
 from tests.peers.harness.recipe import Machine, Page
 
 
@@ -41,7 +42,7 @@ def test_the_page_is_true(place: Path, authority: Authority) -> None:
             machine.run(send)
             told = machine.until(trace, "relayed")
             assert "250 2.0.0 Ok: queued as" in told
-            assert "sasl_username=ada@example.org" in provider.log()
+            until(lambda: "sasl_username=ada@example.org" in provider.log(), "the account in the log of the provider")
             machine.run(send_to_root)
             assert "<ada@example.org>" in machine.until(trace_of_root, "relayed")
 

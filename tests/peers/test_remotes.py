@@ -40,12 +40,12 @@ def node(place: Path, remotes: dict[str, Remote]) -> Iterator[Node]:
     special = {
         "tlsauth": {"tls": "encrypt", "username": "post", "password": "road"},
         "demand": {"tls": "encrypt"},
+        "delay": {"delay_notice_s": 3, "lifetime_s": 12, "retry_first_s": 1, "retry_max_s": 2},
     }
     node = Node(place / "node", {
         "domain": [local_domain("example.test")],
         "next_hop": [next_hop(f"{name}.example", remote.port, **special.get(name, {}))
                      for name, remote in remotes.items()],
-        "queue": {"delay_notice_s": 3, "lifetime_s": 6},
     })
     with node:
         yield node

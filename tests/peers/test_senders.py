@@ -15,7 +15,7 @@ import pytest
 from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.exim import CACHE
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop, relay_listener
-from tests.peers.harness.process import Program, listens, until
+from tests.peers.harness.process import Program, listens, replace, until
 from tests.peers.harness.remote import Remote, Transaction
 
 pytestmark = pytest.mark.peer
@@ -153,7 +153,7 @@ def test_what_nobody_here_has_signed_is_refused(world: World, key: str, why: str
 
 def test_keys_are_rotated_without_a_restart(world: World) -> None:
     before = ask(world.forward, "eve@far.example").removeprefix("200 ")
-    world.keys.write_text("the newest key\nthe new key\n")
+    replace(world.keys, "the newest key\nthe new key\n")
     mark = 0
 
     def signed() -> str:

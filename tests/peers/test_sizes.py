@@ -71,6 +71,5 @@ def test_a_message_that_the_next_server_does_not_take_is_refused_at_once(servers
     assert list(refused) == [to]
     maildir.wait(node.maildir("bob@example.test"), of="large")
 
-    trace = node.command("trace", to)
-    assert f"takes {LIMIT} at most" in trace
+    node.wait_trace(to, f"takes {LIMIT} at most")
     assert not any((node.maildir("sender@example.test") / "new").glob("*"))  # no report

@@ -57,6 +57,7 @@ def test_exported_imported_delivered(home: Path, running: bool) -> None:
             until(lambda: len(open_.transactions) == 3, f"the rest is relayed\n{second.log()}")
             names = sorted(each.content.split(b"Subject: ")[1][:2] for each in open_.transactions)
             assert names == [b"m0", b"m1", b"m2"]
+            until(lambda: len(second.json("queue", "--messages")) == 1, "the others have left the queue", pause_s=0.2)
             [waits] = second.json("queue", "--messages")
             assert [each["recipient"] for each in waits["recipients"] if each["state"] == "held"] == ["m3@else.test"]
             second.command("queue", "release", "--all")

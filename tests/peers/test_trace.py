@@ -63,7 +63,7 @@ def test_content_that_is_refused_names_the_recipients(node: Node) -> None:
     assert "552 5.3.4" in ran.transcript, ran.transcript
     (event,) = refusals(node, "big@else.test", 1)
     assert event["phase"] == "DATA" and event["recipients"] == ["ada@example.test", "bob@example.test"]
-    assert "for <ada@example.test>, <bob@example.test>" in node.log()
+    node.wait_log("for <ada@example.test>, <bob@example.test>")
     assert refusals(node, "bob@example.test", 1) == [event]
 
 
@@ -87,6 +87,7 @@ def test_a_log_in_that_fails_is_found_by_account_and_by_client(node: Node) -> No
     ran = swaks(port, *login, "--auth-password", _PASSWORD)
     assert ran.code == 0, ran.transcript
     maildir.wait(node.maildir("bob@example.test"))
+    node.wait_trace("ada", "delivered")
     accepted = [each for each in node.json("trace", "ada") if each["id"]]
     assert [each["recipients"][0]["recipient"] for each in accepted] == ["bob@example.test"]
     assert accepted == [each for each in node.json("trace", "127.0.0.1") if each["id"]]

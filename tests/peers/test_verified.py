@@ -24,6 +24,7 @@ DOMAIN = "behind.example"
 
 def _node(folder: Path, port: int, **verify: Any) -> Node:
     relayed = {"name": DOMAIN, "recipients": ["boss"], "verify": True}
+    verify = {"wait_s": 25, **verify}
     return Node(folder, {
         "workers": 1, "listener": [mx_listener(ports.port(), tls="none")],
         "relay": {"domain": [relayed]}, "next_hop": [next_hop(DOMAIN, port)], "verify": verify,
@@ -31,7 +32,7 @@ def _node(folder: Path, port: int, **verify: Any) -> Node:
 
 
 def _rcpt(node: Node, recipient: str) -> tuple[int, str]:
-    with smtplib.SMTP("127.0.0.1", node.port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", node.port, timeout=40) as client:
         client.ehlo()
         client.mail("sender@far.example")
         code, text = client.rcpt(recipient)

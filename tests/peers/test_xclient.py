@@ -97,7 +97,8 @@ def test_dovecot_hears_of_each_client_on_one_connection(world: World, domain: st
     received = first_received(maildir.parse(message))
     assert received.startswith("from postroad.test ([127.0.0.1])"), received
     if domain == "tls.example":
-        assert re.search(r"delivered for <ada@tls.example>.*TLSv1", world.node.log())
+        told = re.compile(r"delivered for <ada@tls.example>.*TLSv1")
+        until(lambda: told.search(world.node.log()), "the log tells of TLS")
 
 
 def test_a_server_that_takes_no_xclient_gets_the_mail_all_the_same(world: World) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.peers.harness import ports
-from tests.peers.harness.process import NotReady, Program, accepts, listens, own_to, tail
+from tests.peers.harness.process import PATIENCE_S, NotReady, Program, accepts, listens, own_to, tail
 from tests.peers.harness.unpacked import Unpacked
 
 _IMAPD = """\
@@ -130,7 +130,7 @@ class Cyrus:
                 messages.append(part[1])
             return messages
 
-    def wait(self, user: str, of: str, folder: str = "INBOX", within_s: float = 20.0) -> bytes:
+    def wait(self, user: str, of: str, folder: str = "INBOX", within_s: float = PATIENCE_S) -> bytes:
         """Waits until the folder has one message that contains `of`, and returns it."""
         end = time.monotonic() + within_s
         while True:
@@ -144,7 +144,7 @@ class Cyrus:
 
     @contextlib.contextmanager
     def _imap(self, user: str) -> Iterator[imaplib.IMAP4]:
-        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=20)
+        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=PATIENCE_S)
         try:
             imap.login(user, self.password)
             yield imap

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.peers.harness import need, ports
-from tests.peers.harness.process import NotReady, Program, accepts, listens, own_to, tail
+from tests.peers.harness.process import PATIENCE_S, NotReady, Program, accepts, listens, own_to, tail
 
 _CONFIG = """\
 base_dir = {directory}/run
@@ -151,7 +151,7 @@ class Dovecot:
                 messages.append(part[1])
             return messages
 
-    def wait(self, user: str, count: int = 1, within_s: float = 20.0, of: str = "") -> list[bytes]:
+    def wait(self, user: str, count: int = 1, within_s: float = PATIENCE_S, of: str = "") -> list[bytes]:
         """Waits until the user has `count` messages that contain `of`, and returns these."""
         end = time.monotonic() + within_s
         while True:
@@ -164,7 +164,7 @@ class Dovecot:
 
     @contextlib.contextmanager
     def _imap(self, user: str) -> Iterator[imaplib.IMAP4]:
-        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=10)
+        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=PATIENCE_S)
         try:
             imap.login(user, self.password)
             yield imap

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from tests.peers.harness import maildir
+from tests.peers.harness.process import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def parse(octets: bytes) -> Report:
     return Report(message, str(text.get_content()), groups[0], groups[1:], returned.get_content_type())
 
 
-def wait(path: Path, of: str, count: int = 1, within_s: float = 20.0) -> list[Report]:
+def wait(path: Path, of: str, count: int = 1, within_s: float = PATIENCE_S) -> list[Report]:
     """Waits until there are `count` messages with `of` in the Maildir, and reads them as DSNs."""
     return [parse(octets) for octets in maildir.wait(path, count, of=of, within_s=within_s)]
 

@@ -7,19 +7,27 @@ import email.policy
 from email.message import EmailMessage
 from pathlib import Path
 
-from tests.peers.harness.process import until
+from tests.peers.harness.process import PATIENCE_S, until
 
 
 def raw(path: Path) -> list[bytes]:
     """The octets of all messages in `new` and `cur`, in the order of their names."""
-    found = []
+    while True:
+        try:
+            return [entry.read_bytes() for entry in _entries(path)]
+        except FileNotFoundError:  # who reads the mailbox has moved it from `new` to `cur` just now
+            continue
+
+
+def _entries(path: Path) -> list[Path]:
+    found = {}
     for part in ("new", "cur"):
         if (path / part).is_dir():
-            found += sorted((path / part).iterdir(), key=lambda entry: entry.name)
-    return [entry.read_bytes() for entry in found]
+            found |= {entry.name.partition(":")[0]: entry for entry in (path / part).iterdir()}
+    return sorted(found.values(), key=lambda entry: (entry.parent.name == "cur", entry.name))
 
 
-def wait(path: Path, count: int = 1, *, within_s: float = 20.0, of: str = "") -> list[bytes]:
+def wait(path: Path, count: int = 1, *, within_s: float = PATIENCE_S, of: str = "") -> list[bytes]:
     """Waits until there are `count` messages (that contain `of`), and returns all of these."""
     def chosen() -> list[bytes]:
         return [octets for octets in raw(path) if of.encode() in octets]

@@ -6,23 +6,31 @@ gives ports to clients: so neither a parallel worker nor a client's connection c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 _FIRST, _LAST = 10_100, 32_000
 _folder = Path(tempfile.gettempdir()) / "postroad-test-ports"
+_ALONE_S: Final = 250.0  # less than a test may take
+_last = 0  # the port that was given last
 _held: list[int] = []  # open files: their locks last as long as the process
 
 
 def port() -> int:
     """A TCP and UDP port that is free on all of loopback."""
-    number = _FIRST + (os.getpid() * 37) % (_LAST - _FIRST)
+    global _last
+    number = _last or _FIRST + (os.getpid() * 37) % (_LAST - _FIRST)
     for _ in range(_FIRST, _LAST):
         number = number + 1 if number + 1 < _LAST else _FIRST
         if _lock(str(number)) and _unused(number):
+            _last = number
             return number
     raise RuntimeError("no free port is left")
 
@@ -36,6 +44,21 @@ def address() -> str:
         if _lock(text):
             return text
     raise RuntimeError("no free loopback address is left")
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """For what is on this machine once: waits until no other test of any run has it."""
+    end = time.monotonic() + _ALONE_S
+    while not _lock(name):
+        if time.monotonic() > end:
+            raise RuntimeError(f"another test on this machine has the {name} for longer than {_ALONE_S:g} s")
+        time.sleep(0.1)
+    handle = _held.pop()
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(name: str) -> bool:

@@ -6,6 +6,7 @@ by the test, so that a peer can be told of them before the node starts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.peers.harness import ports
-from tests.peers.harness.process import NotReady, Program, accepts, listens, tail, until
+from tests.peers.harness.process import PATIENCE_S, NotReady, Program, accepts, listens, tail, until
 
 Table = dict[str, Any]
 
@@ -83,7 +84,7 @@ class Node:
         """Waits until each listener greets."""
         self.program.ready(self._greets_everywhere, "the node greets on all listeners", within_s=within_s)
 
-    def stop(self, within_s: float = 20.0) -> None:
+    def stop(self, within_s: float = PATIENCE_S) -> None:
         """SIGTERM, and waits until it is gone."""
         if self.program.running:
             self.program.signal(signal.SIGTERM)
@@ -98,7 +99,8 @@ class Node:
         """kill -9 of the supervisor and all workers at once, as a power cut would end them."""
         found = [self.pid, *self.workers()]
         for pid in found:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a worker that has ended by itself
+                os.kill(pid, signal.SIGKILL)
         self.program.wait()
         until(lambda: not any(alive(pid) for pid in found), "all processes of the node are gone")
 
@@ -112,6 +114,12 @@ class Node:
         pid = self.workers()[place]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def renew_worker(self, place: int = 0) -> None:
+        """kill -9 of one worker, and waits until another one has its place and is ready."""
+        gone = self.kill_worker(place)
+        until(lambda: gone not in self.workers(), "the worker is gone")
+        until(lambda: self.json("status")["state"] == "ready", f"a new worker is ready\n{self.log()}", pause_s=0.2)
 
     def reload(self) -> None:
         """Writes the configuration and sends SIGHUP."""
@@ -149,13 +157,47 @@ class Node:
         """The last lines of its log and of what it printed."""
         return tail(self.log_path, lines_max) if self.log_path.exists() else ""
 
-    def wait_log(self, text: str, count: int = 1, within_s: float = 20.0) -> None:
+    def wait_log(self, text: str, count: int = 1, within_s: float = PATIENCE_S) -> None:
         """Waits until the log holds `text` that often."""
         try:
             until(lambda: self.log_path.read_text("utf-8", "replace").count(text) >= count, f"{text!r} in the log",
                   within_s=within_s)
         except NotReady as error:
             raise NotReady(f"{error}\n{self.log()}") from None
+
+    def log_text(self) -> str:
+        """All of its log, without a line that is being written."""
+        text = self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+        return text[: text.rfind("\n") + 1]
+
+    def logged(self, kind: str, **fields: object) -> list[dict[str, Any]]:
+        """The events of this kind with these fields, from a log in JSON."""
+        found: list[dict[str, Any]] = []
+        for line in self.log_text().splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("kind") == kind and all(event.get(name) == value for name, value in fields.items()):
+                found.append(event)
+        return found
+
+    def wait_trace(self, name: str, *texts: str, within_s: float = PATIENCE_S) -> str:
+        """Waits until `postroad trace NAME` tells all of `texts`: what came of a delivery is known to it a little later
+        than to who got the mail. What it says."""
+        said = ""
+
+        def tells() -> bool:
+            nonlocal said
+            said = self.command("trace", name, code=None)
+            return all(text in said for text in texts)
+
+        try:
+            until(tells, f"{texts} in the history of {name}", within_s=within_s, pause_s=0.2)
+        except NotReady as error:
+            raise NotReady(f"{error}\n{said}\n{self.log()}") from None
+        return said
+
+    def wait_empty(self, within_s: float = PATIENCE_S) -> None:
+        """Waits until nothing is in its queue. A message leaves the queue a little after who gets it has it."""
+        until(lambda: self.json("queue") == [], "the queue is empty", within_s=within_s, pause_s=0.2)
 
     def __enter__(self) -> Node:
         self.start()
@@ -232,8 +274,8 @@ def _greets(listener: Mapping[str, Any]) -> bool:
     if listener.get("tls") == "implicit" or listener.get("proxy", "none") != "none":
         return listens(address, int(listener["port"]))
     try:
-        with socket.create_connection((address, int(listener["port"])), 2) as probe:
-            probe.settimeout(2)
+        with socket.create_connection((address, int(listener["port"])), 10) as probe:
+            probe.settimeout(10)
             greeting = probe.recv(512)
             probe.sendall(b"QUIT\r\n")
             return greeting.startswith(b"220")

@@ -13,8 +13,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from tests.peers.harness import need
+
+PATIENCE_S: Final = 40.0
+"""How long a test waits for something that usually takes milliseconds. Only a test that fails takes so long."""
 
 
 class NotReady(AssertionError):
@@ -32,16 +36,30 @@ def folder(name: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def until(true: Callable[[], object], what: str, *, within_s: float = 15.0, pause_s: float = 0.01) -> object:
-    """Waits until `true()` is true and returns what it gave; raises NotReady, naming `what`, after `within_s`."""
+def until(true: Callable[[], object], what: str, *, within_s: float = PATIENCE_S, pause_s: float = 0.01) -> object:
+    """Waits until `true()` is true and returns what it gave; raises NotReady, naming `what`, after `within_s`. It is
+    asked once more when the time is over: this process itself may have stood still meanwhile."""
     end = time.monotonic() + within_s
     while True:
+        is_last = time.monotonic() > end
         value = true()
         if value:
             return value
-        if time.monotonic() > end:
+        if is_last:
             raise NotReady(f"not within {within_s:g} s: {what}")
         time.sleep(pause_s)
+
+
+def replace(path: Path, text: str | bytes) -> None:
+    """Other content for a file that a running program looks at: at no moment is it empty or half."""
+    part = path.with_name(f"{path.name}.new")
+    part.write_bytes(text.encode() if isinstance(text, str) else text)
+    if path.exists():
+        state = path.stat()
+        part.chmod(state.st_mode & 0o7777)
+        with contextlib.suppress(PermissionError):
+            os.chown(part, state.st_uid, state.st_gid)
+    part.replace(path)
 
 
 def listens(address: str, port: int) -> bool:
@@ -109,7 +127,7 @@ class Program:
                 env=self._environment, cwd=self._directory, start_new_session=True,
             )
 
-    def ready(self, true: Callable[[], object], what: str, *, within_s: float = 20.0) -> None:
+    def ready(self, true: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:
         """Waits until `true()`; a program that ended meanwhile raises at once, with its log."""
         try:
             until(lambda: not self.running or true(), what, within_s=within_s)
@@ -121,7 +139,7 @@ class Program:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, within_s: float = 20.0) -> int:
+    def wait(self, within_s: float = PATIENCE_S) -> int:
         """The exit code, once it has ended by itself."""
         assert self._process is not None
         try:

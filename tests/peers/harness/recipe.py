@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.peers.harness.need import ROOT
-from tests.peers.harness.process import Program, listens, until
+from tests.peers.harness.process import PATIENCE_S, Program, listens, until
 
 RECIPES: Final = ROOT / "docs" / "recipes"
 _BLOCK: Final = re.compile(r"^## (?P<heading>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -139,7 +139,7 @@ class Machine:
         assert code is None or ran.returncode == code, f"{command}: {ran.returncode}\n{said}\n{self.log()}"
         return said
 
-    def until(self, command: str, text: str, within_s: float = 20.0) -> str:
+    def until(self, command: str, text: str, within_s: float = PATIENCE_S) -> str:
         """Runs the command again and again until it prints `text`; what it printed."""
         return str(until(lambda: said if text in (said := self.run(command, code=None)) else "",
                          f"{text!r} from {command}\n{self.log()}", within_s=within_s, pause_s=0.3))  # fmt: skip

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.peers.harness import ports
-from tests.peers.harness.process import until
+from tests.peers.harness.process import PATIENCE_S, until
 
 DROP: Final = "drop"
 """As a reply: the connection is closed at once, without a word."""
@@ -92,12 +92,12 @@ class Remote:
             self._server.server_close()
             self._server = None
 
-    def wait(self, count: int = 1, within_s: float = 20.0) -> list[Transaction]:
+    def wait(self, count: int = 1, within_s: float = PATIENCE_S) -> list[Transaction]:
         """Waits until `count` messages were taken."""
         until(lambda: len(self.transactions) >= count, f"{count} messages at the remote", within_s=within_s)
         return list(self.transactions)
 
-    def wait_for(self, chosen: Callable[[Transaction], bool], within_s: float = 20.0) -> Transaction:
+    def wait_for(self, chosen: Callable[[Transaction], bool], within_s: float = PATIENCE_S) -> Transaction:
         """Waits for a message of which `chosen` is true."""
         def found() -> Transaction | None:
             return next(filter(chosen, self.transactions), None)

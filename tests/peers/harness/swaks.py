@@ -27,13 +27,13 @@ def _has_tls() -> bool:
     return subprocess.run(["perl", "-MNet::SSLeay", "-e", "1"], capture_output=True, check=False).returncode == 0
 
 
-def swaks(port: int, *arguments: str, within_s: float = 30.0) -> Ran:
+def swaks(port: int, *arguments: str, within_s: float = 60.0) -> Ran:
     """Runs swaks against 127.0.0.1:`port`."""
     program = need.program("swaks")
     if any(each.startswith("--tls") for each in arguments) and not _has_tls():
         need.missing("swaks has no TLS: the Perl module Net::SSLeay is not installed (make peers installs it)")
     ended = subprocess.run(
-        [program, "--server", f"127.0.0.1:{port}", "--timeout", "15", *arguments],
+        [program, "--server", f"127.0.0.1:{port}", "--timeout", "40", *arguments],
         capture_output=True, text=True, check=False, timeout=within_s, errors="replace",
     )
     return Ran(ended.returncode, ended.stdout + ended.stderr)

@@ -120,7 +120,9 @@ async def test_equal_questions_are_one_and_no_client_waits_long() -> None:
     assert len(world.asked) == 1
     assert await world.say(Address("bob", "behind.test")) == 450 and len(world.asked) == 1
     answer.set_result(YES)
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while not world.kept:
+            await asyncio.sleep(0.001)
     assert await world.say() == 250 and len(world.asked) == 1
     world.answer = asyncio.get_running_loop().create_future()
     assert await world.say(Address("eve", "behind.test")) == 450

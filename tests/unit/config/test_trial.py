@@ -11,6 +11,7 @@ import pytest
 
 from postroad.config import load as loading
 from postroad.config.settings import Settings
+from tests.peers.harness import ports
 from tests.unit.rights import folder_for_all
 
 RIGHT = """\
@@ -36,9 +37,7 @@ def tried(
 ) -> list[str]:
     """What `tried` says, each from its line on."""
     file = folder / "postroad.toml"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        file.write_text(RIGHT.format(address=address, port=port or free.getsockname()[1], function=function, user=user))
+    file.write_text(RIGHT.format(address=address, port=port or ports.port(), function=function, user=user))
     settings = loading.load(file)
     assert isinstance(settings, Settings), [str(each) for each in settings]
     return [str(each).removeprefix(f"{file}:") for each in loading.tried(file, settings, running=running)]

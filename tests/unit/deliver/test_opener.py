@@ -43,6 +43,7 @@ from postroad.world.network import SystemNetwork
 from postroad.world.programs import SystemPrograms
 from postroad.world.tls import ClientTls, ClientTlsOptions
 from postroad.world.tls_session import channel_binding
+from tests.peers.harness import ports
 from tests.unit.deliver.remote import CLOSE, Remote
 from tests.unit.deliver.world import job
 
@@ -115,12 +116,6 @@ def hop(remote: Remote, name: str = "localhost") -> Hop:
     return Hop(name, "127.0.0.1", remote.port)
 
 
-def dead_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture
 async def remotes() -> AsyncIterator[Callable[..., Awaitable[Remote]]]:
     started: list[Remote] = []
@@ -169,7 +164,7 @@ async def test_the_next_hop_where_one_is_dead(remotes: Any, pool: ThreadPoolExec
     blocked = await remotes(answers={"GREETING": b"554 5.7.1 you are blocked\r\n"})
     good = await remotes()
     sender = Sender(pool)
-    route = (Hop("dead", "127.0.0.1", dead_port()), *map(hop, (busy, closed, refuses, blocked, good)))
+    route = (Hop("dead", "127.0.0.1", ports.port()), *map(hop, (busy, closed, refuses, blocked, good)))
     courier = await sender.open(*route[:1], *route[-2:])
     (attempt,) = await carry(courier, job())
     assert attempt.outcome is Outcome.RELAYED
@@ -203,7 +198,7 @@ async def test_a_host_that_ends_its_first_session_stands_behind_the_others(
 
 async def test_no_hop_takes_us(remotes: Any, pool: ThreadPoolExecutor) -> None:
     blocked = await remotes(answers={"GREETING": b"554 5.7.1 blocked\r\n"})
-    attempt = await Sender(pool).open(hop(blocked, "mx1"), Hop("mx2", "127.0.0.1", dead_port()))
+    attempt = await Sender(pool).open(hop(blocked, "mx1"), Hop("mx2", "127.0.0.1", ports.port()))
     assert isinstance(attempt, Attempt)
     assert (attempt.outcome, attempt.reach, attempt.status) == (Outcome.DEFERRED, Reach.DESTINATION, "4.7.1")
     assert attempt.reply is not None and attempt.reply.code == 554
@@ -212,7 +207,7 @@ async def test_no_hop_takes_us(remotes: Any, pool: ThreadPoolExecutor) -> None:
 
 
 async def test_hosts_and_addresses_of_which_the_same_is_to_be_said(remotes: Any, pool: ThreadPoolExecutor) -> None:
-    one, other = dead_port(), dead_port()
+    one, other = ports.port(), ports.port()
     attempt = await Sender(pool).open(Hop("mx", "127.0.0.1", one), Hop("mx", "127.0.0.1", other))
     places = f"mx[127.0.0.1]:{one} and mx[127.0.0.1]:{other}"
     assert attempt.text == f"2 addresses of mx tried: no connection to {places}: connection refused"
@@ -230,7 +225,7 @@ async def test_a_host_that_takes_no_mail_for_good(remotes: Any, pool: ThreadPool
     never = await remotes(answers={"GREETING": b"521 5.3.2 no mail here\r\n"})
     attempt = await Sender(pool).open(hop(never))
     assert (attempt.outcome, attempt.status) == (Outcome.FAILED, "5.3.2")
-    attempt = await Sender(pool).open(hop(never), Hop("mx2", "127.0.0.1", dead_port()))
+    attempt = await Sender(pool).open(hop(never), Hop("mx2", "127.0.0.1", ports.port()))
     assert (attempt.outcome, attempt.status) == (Outcome.DEFERRED, "4.4.1")
 
 
@@ -256,7 +251,7 @@ async def test_an_opening_broken_off_still_answers(pool: ThreadPoolExecutor, rem
 
 async def test_an_opening_broken_off_before_it_has_begun_answers_too(pool: ThreadPoolExecutor) -> None:
     sender = Sender(pool)
-    sender.route = (Hop("localhost", "127.0.0.1", dead_port()),)
+    sender.route = (Hop("localhost", "127.0.0.1", ports.port()),)
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     sender.opener(Destination("example.net", Transport.SMTP), opened.set_result, sender.lost_one)
     sender.opener.cancel()
@@ -631,7 +626,7 @@ async def test_a_host_that_throws_groups_away_hears_one_command_at_a_time(
 ) -> None:
     remote = await remotes("PIPELINING")
     remote.forgets = "MAIL"
-    sender = Sender(pool, options=DeliverOptions(rcpt_s=0.1))
+    sender = Sender(pool, options=DeliverOptions(rcpt_s=1.0))
     courier = await sender.open(hop(remote))
     (attempt,) = await carry(courier, job())
     assert (attempt.outcome, attempt.reach) == (Outcome.DEFERRED, Reach.SESSION)
@@ -978,7 +973,7 @@ async def test_aiosmtpd(pool: ThreadPoolExecutor, authority: trustme.CA, ca_file
     controller = Controller(
         keeper, hostname="127.0.0.1", port=0, tls_context=context, enable_SMTPUTF8=True, ready_timeout=20
     )
-    controller.port = dead_port()
+    controller.port = ports.port()
     controller.start()
     try:
         sender = Sender(pool, ca_file)
@@ -1065,7 +1060,7 @@ async def test_the_password_of_a_destination_never_goes_to_its_fallback(
 async def test_a_fallback_is_reached_with_its_own_account(remotes: Any, pool: ThreadPoolExecutor) -> None:
     relay = await remotes("AUTH:PLAIN")
     fallback = Fallback(SetServer("relay.example"), credentials="open", ignored_extensions=("PIPELINING",))
-    dead = Hop("dead", "127.0.0.1", dead_port())
+    dead = Hop("dead", "127.0.0.1", ports.port())
     courier = await Sender(pool).open(dead, msgspec.structs.replace(hop(relay), fallback=fallback))
     (attempt,) = await carry(courier, job())
     assert attempt.auth == "PLAIN as ada"
@@ -1073,7 +1068,7 @@ async def test_a_fallback_is_reached_with_its_own_account(remotes: Any, pool: Th
 
 async def test_fallbacks_are_tried_however_many_hosts_are_down(remotes: Any, pool: ThreadPoolExecutor) -> None:
     relay = await remotes()
-    dead = [Hop(f"dead{number}", "127.0.0.1", dead_port()) for number in range(4)]
+    dead = [Hop(f"dead{number}", "127.0.0.1", ports.port()) for number in range(4)]
     last = msgspec.structs.replace(hop(relay), fallback=Fallback(SetServer("relay.example")))
     sender = Sender(pool, options=DeliverOptions(connect_s=5, hops_max=2))
     courier = await sender.open(*dead, last)

@@ -29,7 +29,7 @@ async def _pair() -> tuple[Link[FromWorker], Link[FromWorker], list[Any], list[s
 
 
 async def _until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 

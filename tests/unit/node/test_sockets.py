@@ -7,28 +7,22 @@ from pathlib import Path
 
 from postroad.node.sockets import Endpoint, bind, close_all
 from postroad.world.problem import Problem
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.peers.harness import ports
 
 
 def test_each_worker_has_its_own_socket_of_one_port() -> None:
-    port = _free_port()
+    port = ports.port()
     sockets = bind(Endpoint("127.0.0.1", port), 3)
     assert not isinstance(sockets, Problem)
     assert len({sock.fileno() for sock in sockets}) == 3
     assert {sock.getsockname() for sock in sockets} == {("127.0.0.1", port)}
-    with socket.create_connection(("127.0.0.1", port), timeout=2):
+    with socket.create_connection(("127.0.0.1", port), timeout=20):
         pass
     close_all(sockets)
 
 
 def test_a_port_in_use_is_named_even_where_its_holder_shares_it() -> None:
-    port = _free_port()
+    port = ports.port()
     held = bind(Endpoint("127.0.0.1", port), 2)
     assert not isinstance(held, Problem)
     refused = bind(Endpoint("127.0.0.1", port), 2)

@@ -54,7 +54,7 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 @pytest.fixture(autouse=True)
 def _no_endless_waits() -> Iterator[None]:
-    socket.setdefaulttimeout(5)
+    socket.setdefaulttimeout(20)
     yield
     socket.setdefaulttimeout(None)
 
@@ -65,7 +65,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def runner(main: Callable[[], Awaitable[None]]) -> None:
         async def limited() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await main()
 
         with asyncio.Runner(loop_factory=factory) as started:

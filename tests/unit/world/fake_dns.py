@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterable
 
 import dns.flags
@@ -11,6 +10,8 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+
+from tests.peers.harness import ports
 
 Answering = Callable[[dns.message.Message, bool], "bytes | list[bytes] | None"]
 """The query and whether it came over TCP → the datagrams (or the message) to send; None for silence."""
@@ -86,8 +87,8 @@ class FakeServer:
 
     async def __aenter__(self) -> FakeServer:
         loop = asyncio.get_running_loop()
-        self._tcp = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port = self._tcp.sockets[0].getsockname()[1]
+        port = ports.port()  # free for TCP and UDP
+        self._tcp = await asyncio.start_server(self._connected, "127.0.0.1", port)
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=("127.0.0.1", port))
         self.address = f"127.0.0.1:{port}"
         return self
@@ -128,6 +129,4 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 def closed_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return ports.port()

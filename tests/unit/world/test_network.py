@@ -45,7 +45,7 @@ class Recorder(asyncio.Protocol):
         self.changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -57,7 +57,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
 
     def runner(scenario: Scenario) -> None:
         async def main() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scenario()
 
         with asyncio.Runner(loop_factory=factory) as each:

@@ -47,13 +47,13 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
     def runner(main: Callable[[], Awaitable[None]]) -> None:
         async def limited() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await main()
 
         with asyncio.Runner(loop_factory=factory) as started:
             started.run(limited())
 
-    socket.setdefaulttimeout(10)
+    socket.setdefaulttimeout(20)
     yield runner
     socket.setdefaulttimeout(None)
 
@@ -273,7 +273,7 @@ def test_a_server_that_we_refuse_hears_the_alert(
         network = SystemNetwork()
         heard = asyncio.get_running_loop().run_in_executor(None, serve)
         address, port = listening.getsockname()
-        more: dict[str, Any] = {"timeout_s": 5.0}
+        more: dict[str, Any] = {"timeout_s": 20.0}
         with pytest.raises(ssl.SSLCertVerificationError):
             if implicit:
                 await network.connect(

@@ -387,7 +387,7 @@ async def test_the_thread_moves_what_is_old_enough(tmp_path: Path, monkeypatch: 
         await asyncio.sleep(0.1)
         assert there.reader.unmoved() == 2, "it is of just now, by the clock that was given"
         there.desk.clock.time_us += 2_000_000
-        for _ in range(500):
+        for _ in range(6000):  # a minute
             if there.reader.unmoved() == 0:
                 break
             await asyncio.sleep(0.01)
@@ -402,13 +402,13 @@ async def test_the_thread_goes_on_after_an_error(tmp_path: Path, monkeypatch: py
         there.history_directory.write_bytes(b"in its way")
         await _one(there.desk)
         there.historian.start()
-        for _ in range(500):
+        for _ in range(6000):  # a minute
             if there.noted:
                 break
             await asyncio.sleep(0.01)
         assert there.noted
         there.history_directory.unlink()
-        for _ in range(500):
+        for _ in range(6000):  # a minute
             if there.reader.unmoved() == 0:
                 break
             await asyncio.sleep(0.01)
@@ -430,7 +430,7 @@ async def test_an_error_of_one_shard_stops_only_its_own_journal(
             assert await there.desk.try_accept(stored) is None
         there.historian.start()
         moved = path_of(there.history_directory, there.desk.clock.time_us, 1)
-        for _ in range(500):
+        for _ in range(6000):  # a minute
             if moved.exists() and there.historian.backlog() and there.reader.unmoved() == 1:
                 break
             await asyncio.sleep(0.01)
@@ -440,7 +440,7 @@ async def test_an_error_of_one_shard_stops_only_its_own_journal(
         assert len(told) == 1 and told[0].level == "error"
         assert [each.shard for each in there.historian.backlog()] == [0]
         in_its_way.rmdir()
-        for _ in range(500):
+        for _ in range(6000):  # a minute
             if not there.historian.backlog() and there.reader.unmoved() == 0:
                 break
             await asyncio.sleep(0.01)

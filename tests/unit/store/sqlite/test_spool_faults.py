@@ -688,9 +688,14 @@ async def test_content_that_stays_unreadable_is_given_up_and_the_operator_told(
         desk.spool.next_due(0, "x.example", due.set_result)
         assert await desk.ask(desk.spool.content, bad) is None
         assert asked == writer._TRIES_MAX
-        await asyncio.sleep(0.05)
-        said = [event.text for event in desk.noted if isinstance(event, Noted)]
-        assert any("given up" in each and text(bad) in each and "spool check" in each for each in said)
+
+        def is_told() -> bool:
+            said = [event.text for event in desk.noted if isinstance(event, Noted)]
+            return any("given up" in each and text(bad) in each and "spool check" in each for each in said)
+
+        async with asyncio.timeout(20):
+            while not is_told():
+                await asyncio.sleep(0.001)
         assert not due.done()
         faults.at = lambda sql: None
         assert await desk.ask(desk.spool.content, bad) is not None, "it can be asked for again"
