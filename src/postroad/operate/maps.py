@@ -126,6 +126,6 @@ async def _answers(map: Map, steps: Iterable[KeyStep]) -> list[StepAnswer]:
     for step in steps:
         pending = map.look_up(step.key, step.part)
         answer: Answer = pending if pending is None or isinstance(pending, str | NotNow) else await pending
-        value = None if isinstance(answer, NotNow) else answer
+        value = None if isinstance(answer, NotNow) or answer is None else str(answer)
         found.append(StepAnswer(step.what, step.key, value, answer.text if isinstance(answer, NotNow) else ""))
     return found

@@ -169,7 +169,8 @@ class LocalHelp:
             found = await self._loop.run_in_executor(None, control.routes, self._state_dir, [asked])
         except (control.NotRunning, control.NodeRefused):
             return "would be accepted"
-        return f"would be accepted, and goes to {next(iter(found.values()), 'nowhere')}"
+        # If maps say where mail goes, the node cannot tell without asking them.
+        return f"would be accepted, and goes to {next(iter(found.values()))}" if found else "would be accepted"
 
 
 def _list(state_dir: Path, whose: LocalUser | None) -> Reply:
