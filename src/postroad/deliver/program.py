@@ -7,11 +7,12 @@ is refused (5.1.3) unless ``--`` stands before its placeholder. An empty value i
 line ends, and on top Return-Path, Delivered-To and the mark by which the node recognises it if it comes back
 (`mail.loop`).
 
-How it fails: `_EXITS` says what each exit code means. If the program is killed, runs out of time or cannot be started,
-mail is deferred (4.3.0). The output of the program, bounded and cleaned, is the text of the attempt. `end` breaks a
-delivery off at shutdown: the program's group gets SIGTERM, then SIGKILL, and the recipient is deferred, unless the
-program has done its work by then. A program that went on unseen would deliver the message, and we would deliver it
-again after the next start. Not here: running it (`world.programs`).
+How it fails: `_EXITS` says what each exit code means. If what the program says begins with an enhanced status code of
+the class 4 or 5, this code counts instead, as in Postfix. If the program is killed, runs out of time or cannot be
+started, mail is deferred (4.3.0). The output of the program, bounded and cleaned, is the text of the attempt. `end`
+breaks a delivery off at shutdown: the program's group gets SIGTERM, then SIGKILL, and the recipient is deferred,
+unless the program has done its work by then. A program that went on unseen would deliver the message, and we would
+deliver it again after the next start. Not here: running it (`world.programs`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from postroad.world.programs import ProgramResult, Programs
 
 _LOG: Final = logging.getLogger(__name__)
 _PLACEHOLDER: Final = re.compile(rf"\{{({'|'.join(COMMAND_PLACEHOLDERS)})\}}")
+_STATUS: Final = re.compile(r"([45]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$)")
 _TEXT_MAX: Final = 500
 
 # sysexits.h → status. A class of 4 is for what may be otherwise another time.
@@ -253,6 +255,8 @@ def finding(ended: ProgramResult, time_s: float) -> Result:
     status = _EXITS.get(ended.exit_code, "5.3.0")
     if status.startswith("2"):
         return Result(Outcome.DELIVERED, Reach.RECIPIENT, status, said)
+    if own := _STATUS.match(said):
+        status = own[1]
     outcome = Outcome.FAILED if status.startswith("5") else Outcome.DEFERRED
     return Result(outcome, Reach.RECIPIENT, status, f"the program ended with {ended.exit_code}: {said}".rstrip(": "))
 
