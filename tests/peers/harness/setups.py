@@ -1,31 +1,38 @@
 """Set-ups of Postfix with questions and its answers, asked of a Postroad node instead (`tests/peers/test_setups.py`).
 
 A folder of such a set-up has the maps of main.cf and `expect.tsv`: question, tab, answer. A question is a verb and
-`name=value` pairs; this module knows `reply`, `deliver`, `envelope` and `headers`. The servers of the answers stand at
-198.51.100.N; here they are at 127.51.100.N, on the ports of the answers, and each notes what it takes.
+`name=value` pairs; this module knows `reply`, `endreply`, `deliver`, `envelope`, `headers`, `map` and `verify`. The
+servers of the answers stand at 198.51.100.N; here they are at 127.51.100.N, on the ports of the answers, and each notes
+what it takes. The machine itself is 192.0.2.10 there and 127.0.0.1 here. What is delivered on the machine is told by
+the history of the node, and must be in the mailboxes, too.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import smtplib
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.peers.harness import maildir
+from tests.peers.harness.postroad import Node
+from tests.peers.harness.process import until
 from tests.peers.harness.remote import Dialog, Remote, Transaction
 from tests.peers.harness.sendmail import Sendmail
 
 _ADDRESS: Final = re.compile(r"<([^>]*)>")
 _DELIVERY: Final = re.compile(
     r"(DSN )?<(?P<final>[^>]*)> (?:\(was <[^>]*>\) )?(?P<agent>\w+):(?P<hop>[^;]*?) (?P<end>sent|bounced|deferred)"
-    r"(?! \(forwarded)"
+    r"(?! \(forwarded)(?: (?P<status>[45]\.\d+\.\d+))?"
 )
 _SERVER: Final = re.compile(r"\[(?P<address>[\d.]+)\]:(?P<port>\d+)$")
-PATIENCE_S: Final = 8.0
+_ID: Final = re.compile(r"queued as (\w+)")
+# Names of the machine: whatever the domain, a user has one mailbox.
+_HERE: Final = re.compile(r"@(?:mx1\.example\.com|localhost)$")
 
 
 @dataclass
@@ -37,6 +44,7 @@ class Question:
     verb: str = ""
     pairs: dict[str, str] = field(default_factory=dict)
     fields: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
     @property
     def recipients(self) -> list[str]:
@@ -50,9 +58,9 @@ class Question:
 def read(folder: Path) -> list[Question]:
     found = []
     for line in (folder / "expect.tsv").read_text().splitlines():
-        text, _, answer = line.partition("\t")
+        text, _, answer = line.replace("[192.0.2.10]", "[127.0.0.1]").partition("\t")
         words = shlex.split(text)
-        question = Question(text, answer, words[0])
+        question = Question(text, answer, words[0], words=words[1:])
         for word in words[1:]:
             name, _, value = word.partition("=")
             if name == "hdr":
@@ -64,13 +72,17 @@ def read(folder: Path) -> list[Question]:
 
 
 def copied(folder: Path, into: Path) -> Path:
-    """The set-up's maps, with the addresses that its servers have here."""
-    into.mkdir()
-    for file in folder.iterdir():
+    """The set-up's maps and programs, with the addresses that its servers have here."""
+    into.mkdir(mode=0o755)
+    (into / "bin").mkdir()
+    (into / "archive").mkdir()
+    (into / "archive").chmod(0o777)
+    for file in (*folder.iterdir(), *folder.glob("bin/*")):
         if file.is_file():
-            name = file.name.removeprefix("etc-")
-            text = file.read_text().replace("198.51.100.", "127.51.100.")
-            (into / name).write_text(text.replace("/etc/postfix/", f"{into}/"))
+            path = into / file.relative_to(folder).with_name(file.name.removeprefix("etc-"))
+            text = file.read_text().replace("198.51.100.", "127.51.100.").replace("/srv/archive/", f"{into}/archive/")
+            path.write_text(text.replace("/etc/postfix/", f"{into}/"))
+            path.chmod(0o755 if path.parent.name == "bin" else 0o644)
     return into
 
 
@@ -116,7 +128,11 @@ class Asker:
     """Puts questions to a node: one client after the other, by XCLIENT. `listeners`: its ports by those of the
     questions."""
 
-    def __init__(self, world: World, listeners: Mapping[str, int], sendmail: Sendmail) -> None:
+    def __init__(
+        self, world: World, listeners: Mapping[str, int], sendmail: Sendmail, node: Node, homes: Path | None = None
+    ) -> None:
+        self._node = node
+        self._homes = homes
         self._sendmail = sendmail
         self._world = world
         self._listeners = listeners
@@ -130,29 +146,57 @@ class Asker:
         """The same of a whole message, and all copies of it that came to servers, once they are as many as expected."""
         self._number += 1
         subject = f"question {self._number} {id(self)}"
-        found = self._calls(question, subject) if "via" in question.pairs else self._talk(question, subject)
-        wanted = 1
-        if question.verb != "headers":
-            wanted = len(deliveries(question) if question.verb == "deliver" else envelopes(question))
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            taken = self._world.taken(subject)
-            if sum(len(each.rcpt) if question.verb == "deliver" else 1 for _, each in taken) >= max(wanted, 1):
-                break
-            if not (found.endswith("250 2") or found.startswith("SENDMAIL 0")) and not wanted:
-                break
-            time.sleep(0.02)
-        time.sleep(0.1)
-        return found, self._world.taken(subject)
+        said = self._calls(question, subject) if "via" in question.pairs else self._talk(question, subject)
+        queued = _ID.search(said)
+        if queued is None:
+            return said, self._world.taken(subject)
+        until(lambda: self._is_done(queued[1]), f"what became of {question.text}: {said}", pause_s=0.1)
+        return said, [*self._world.taken(subject), *self._delivered_here(queued[1], subject)]
+
+    def _is_done(self, name: str) -> bool:
+        """Whether each recipient has had an attempt."""
+        (trail,) = self._node.json("trace", name)
+        tried = {to for event in trail["events"] if event["kind"] == "attempted" for to in event["recipients"]}
+        return all(each["fate"] != "waiting" or each["recipient"] in tried for each in trail["recipients"])
+
+    def _delivered_here(self, name: str, subject: str) -> list[tuple[str, Transaction]]:
+        """What the history tells of deliveries on this machine; each mailbox must have the message, too."""
+        (trail,) = self._node.json("trace", name)
+        # Programs and files are the recipients of their aliases; Postfix tells of the alias.
+        aliases = {to: event["recipient"] for event in trail["events"] if event["kind"] == "expanded"
+                   for to in event["into"] if to[:1] in "|/"}  # fmt: skip
+        found = []
+        for event in (each for each in trail["events"] if each["kind"] == "attempted"):
+            place = _place_of(event["destination"], event["outcome"], event["status"])
+            for to in event["recipients"] if place else ():
+                if place == "local" and to not in aliases and self._homes is not None:
+                    user = re.split("[@+-]", to.lower())[0]
+                    maildir.wait(self._homes / user / "Maildir", of=f"Subject: {subject}\n")
+                where = "local" if place == "discard" and to in aliases else place
+                found.append((where, Transaction("", (f"<{aliases.get(to, to)}>",), b"", False, "")))
+        return found
+
+    def found(self, names: Sequence[str], key: str) -> str:
+        """What the first of these maps that knows the key has for it, without other forms of the key."""
+        for name in names:
+            steps = json.loads(self._node.command("map", "test", name, key, "--json", code=None))
+            if steps[0]["value"] is not None:
+                return str(steps[0]["value"])
+        return "(none)"
+
+    def verified(self, address: str) -> str:
+        """What `sendmail -bv` says."""
+        ended = self._sendmail("-bv", address)
+        return (ended.stdout + ended.stderr).decode().strip()
 
     def _calls(self, question: Question, subject: str) -> str:
         """By the program `sendmail`. The users of the questions are not on this machine: root names them with -f."""
         pairs = question.pairs
         options = shlex.split(pairs.get("args", "")) or (["-f", pairs["as"]] if pairs["as"] != "root" else [])
-        options += ["-F", pairs["as"]]
+        options += ["-v", "-F", pairs["as"]]
         head = "\n".join([*question.fields, f"Subject: {subject}", "", "hello", ""])
         ended = self._sendmail(*options, *question.recipients, message=head.encode())
-        return f"SENDMAIL {ended.returncode} {ended.stderr.decode()}"
+        return f"SENDMAIL {ended.returncode} {ended.stderr.decode()}{ended.stdout.decode()}"
 
     def _talk(self, question: Question, subject: str | None) -> str:
         pairs = question.pairs
@@ -163,7 +207,8 @@ class Asker:
             if code != 220:
                 return _said("CONNECT", code, text)
             client.docmd("EHLO", pairs.get("helo", "client.example.org"))
-            code, text = client.docmd("MAIL", f"FROM:<{question.sender}>")
+            parameter = f" {pairs['mailopt']}" if "mailopt" in pairs else ""
+            code, text = client.docmd("MAIL", f"FROM:<{question.sender}>{parameter}")
             if code != 250:
                 return _said("MAIL", code, text)
             for recipient in question.recipients:
@@ -180,7 +225,21 @@ class Asker:
                 fields += [f"Message-ID: <{self._number}.{id(self)}@client.example.org>",
                            "Date: Tue, 01 Dec 2026 07:00:00 +0000"]
             code, text = client.data("\r\n".join([*fields, "", "hello", ""]).encode())
-            return _said("DATA", code, text)
+            return f"{_said('DATA', code, text)} {text.decode()}"
+
+
+def _place_of(destination: str, outcome: str, status: str) -> str:
+    """Where a delivery on this machine was, or the end of what was delivered nowhere; "" if a server took it."""
+    match outcome:
+        case "delivered" if destination.startswith(("maildir:", "program:", "mbox:")):
+            return "local"
+        case "delivered" if not destination or destination.startswith("discard"):
+            return "discard"
+        case "failed":
+            return f"bounced {status}"
+        case "deferred":
+            return f"deferred {status}"
+    return ""
 
 
 def _said(stage: str, code: int, text: bytes) -> str:
@@ -198,15 +257,20 @@ def expected_reply(question: Question) -> str:
     return f"{stage} {code} {status}"
 
 
-def deliveries(question: Question) -> set[tuple[str, str]]:
-    """Final recipient and place of each copy that was sent and is no report, in lower case."""
+def deliveries(answer: str) -> set[tuple[str, str]]:
+    """Final recipient, in lower case, and place of each copy that was sent, or status of what was not; no reports."""
     found = set()
-    for each in _DELIVERY.finditer(question.answer):
-        if not each[1] and each["end"] == "sent":
+    for each in _DELIVERY.finditer(answer):
+        if not each[1]:
             server = _SERVER.search(each["hop"])
-            place = f"{server['address']}:{server['port']}" if server else each["agent"]
-            found.add((each["final"].lower(), place))
+            place = _place(f"{server['address']}:{server['port']}" if server else each["agent"])
+            final, _ = _final(each["final"], place)
+            found.add((final, place if each["end"] == "sent" else f"{each['end']} {each['status']}"))
     return found
+
+
+def _final(address: str, place: str) -> tuple[str, str]:
+    return (_HERE.sub("@example.com", address.lower()) if place == "local" else address.lower()), place
 
 
 def envelopes(question: Question) -> set[tuple[str, str, frozenset[str]]]:
@@ -221,11 +285,11 @@ def envelopes(question: Question) -> set[tuple[str, str, frozenset[str]]]:
 
 
 def _place(text: str) -> str:
-    return "lmtp" if text.startswith("private/") else text
+    return "lmtp" if text.startswith("private/") else "local" if text == "pipe" else text
 
 
 def came(taken: list[tuple[str, Transaction]]) -> set[tuple[str, str]]:
-    return {(recipient.lower(), place) for place, each in taken for recipient in _names(each)}
+    return {_final(recipient, place) for place, each in taken for recipient in _names(each)}
 
 
 def carried(taken: list[tuple[str, Transaction]]) -> set[tuple[str, str, frozenset[str]]]:
@@ -233,7 +297,7 @@ def carried(taken: list[tuple[str, Transaction]]) -> set[tuple[str, str, frozens
     delivered here is no envelope in the answers."""
     found: dict[tuple[str, str], set[str]] = {}
     for place, each in taken:
-        if place == "local":
+        if place.split()[0] in ("local", "discard", "bounced", "deferred"):
             continue
         found.setdefault((place, _ADDRESS.findall(each.mail)[0]), set()).update(_names(each))
     return {(*key, frozenset(names)) for key, names in found.items()}
