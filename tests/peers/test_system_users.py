@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import smtplib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir, need
+from tests.peers.harness import maildir
 from tests.peers.harness.postroad import Node, local_domain
+from tests.peers.harness.users import users
 
 USERS = ("pruser1", "pruser2")
 NODE = "prnode"
@@ -20,18 +20,14 @@ NODE = "prnode"
 
 @pytest.fixture(scope="module")
 def node(place: Path) -> Iterator[Node]:
-    need.root()
-    made = []
+    homes = {name: place / "home" / name for name in USERS}
+    with users(*USERS, system=[NODE], homes=homes):
+        yield from _running(place)
+
+
+def _running(place: Path) -> Iterator[Node]:
     place.chmod(0o755)
     (place / "home").mkdir(mode=0o755)
-    for name in (*USERS, NODE):
-        options = ["--system", "--no-create-home"] if name == NODE else ["--no-create-home"]
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            home = str(place / "home" / name)
-            subprocess.run([need.program("useradd"), *options, "--home-dir", home, name], check=True)
-            made.append(name)
     for name in USERS:
         (place / "home" / name).mkdir(mode=0o700)
         os.chown(place / "home" / name, pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
@@ -52,8 +48,6 @@ def node(place: Path) -> Iterator[Node]:
     os.chown(place / "sender", pwd.getpwnam(NODE).pw_uid, -1)
     with Node(place / "node", settings) as started:
         yield started
-    for name in made:
-        subprocess.run(["userdel", name], check=False, capture_output=True)
 
 
 def home(node: Node, name: str) -> Path:
