@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir, ports
+from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.postfix import Postfix
 from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop
 from tests.peers.harness.process import replace, until
@@ -325,8 +325,8 @@ def test_the_user_of_the_node_needs_no_root(users: Path) -> None:
         out = home / "out"
         until(lambda: out.exists() and "hello" in out.read_text(), "the program ran")
         assert {name, f"LOCAL={name}+x", "EXTENSION=x"} <= {*out.read_text().splitlines()}
-        assert "to-own." in (home / "box").read_text()
-        file.write_text("other\n")
+        until(lambda: (home / "box").exists() and "to-own." in (home / "box").read_text(), "the file has it")
+        replace(file, "other\n")
         until(lambda: _also_goes_to(node, home / "other"), "the changed file is in force", within_s=30, pause_s=1)
     shutil.rmtree(home / name)
     shutil.rmtree(home / "other")
