@@ -134,12 +134,12 @@ class LocalHelp:
         return reply(250, "", "The aliases and the configuration are in force as they stand in their files")
 
     async def verify(self, user: LocalUser, addresses: tuple[str, ...]) -> Reply:
-        if len(addresses) > ASKED_MAX:
-            return reply(501, "5.5.4", f"More than {ASKED_MAX} addresses")
         domain, lines = self._options().domain, []
         refused = 0
         asked = [(written, each) for written in addresses for each in local_users.mailboxes(written, domain)]
-        for written, address in asked[:ASKED_MAX]:
+        if len(asked) > ASKED_MAX:
+            return reply(501, "5.5.4", f"More than {ASKED_MAX} addresses")
+        for written, address in asked:
             if address is None:
                 lines.append(f"{written}: is not a mail address")
                 refused += 1
