@@ -35,8 +35,8 @@ def route(
     For each one: the destination, its mail servers with their addresses, CNAME records and TLSA records, whether DNSSEC
     protects them, the order of tries, and warnings about mistakes in the DNS. The command looks names up by itself,
     with the settings of [dns]; no node needs to run. It shows other addresses of sender and
-    recipient ([rewrite], `generic`). It does not follow aliases of our own domains. Ends with 1 if
-    there is no way for an address.
+    recipient ([rewrite], `generic`). It follows aliases of our own domains: it shows each of them with its targets, and
+    then the way of each mailbox, program or file at the end. Ends with 1 if there is no way for an address.
     """
     from postroad.cli.command import print_json
     from postroad.operate.hosts import AskedMail, ways
@@ -56,7 +56,23 @@ def route(
 
 
 def _print(way: WayFacts) -> None:
-    from postroad.cli.table import print_table
+    from postroad.report.text import clean
+
+    if way.steps and not way.destination:
+        click.echo(clean(f"{way.address} is an alias"))
+    else:
+        _print_destination(way)
+    for change in (*way.changes, *way.steps):
+        click.echo(clean(change))
+    for target in way.targets:
+        click.echo()
+        _print(target)
+    if way.more:
+        click.echo(f"\nThe aliases lead to {way.more} more.")
+    _print_hosts(way)
+
+
+def _print_destination(way: WayFacts) -> None:
     from postroad.report.text import clean
 
     if way.destination:
@@ -65,8 +81,12 @@ def _print(way: WayFacts) -> None:
         click.echo(clean(f"{way.address} goes to {way.destination} ({way.transport}){how}"))
     else:
         click.echo(clean(way.address))
-    for change in way.changes:
-        click.echo(clean(change))
+
+
+def _print_hosts(way: WayFacts) -> None:
+    from postroad.cli.table import print_table
+    from postroad.report.text import clean
+
     if way.servers:
         click.echo()
         print_table(("MX", "SERVER", "ADDRESSES", "DNSSEC", "TLSA"), [_row(server) for server in way.servers])

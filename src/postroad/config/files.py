@@ -12,7 +12,6 @@ import grp
 import os
 import pwd
 from collections.abc import Callable, Iterator
-from functools import partial
 from io import TextIOWrapper
 from pathlib import Path as FilePath
 from typing import Final
@@ -21,6 +20,7 @@ from msgspec.structs import replace
 
 from postroad.accounts import accounts
 from postroad.config import mailboxes
+from postroad.config.aliasing import relocated_of
 from postroad.config.finding import Finding
 from postroad.config.locate import Path
 from postroad.config.maps import MapSection
@@ -39,7 +39,6 @@ from postroad.config.settings import Settings
 from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.quota import read_quotas
 from postroad.deliver.webhook import SECRET_MIN, secret_of
-from postroad.mail.address import canonical_domain
 from postroad.maps.face import Map
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
@@ -49,8 +48,6 @@ from postroad.route import alias_file
 from postroad.route.includes import IncludingTargets
 from postroad.route.key_files import numbered_secrets_of, secrets_of
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
-from postroad.route.relocated import Relocated
-from postroad.route.rewriting import AddressKeys, is_ours_in
 from postroad.route.table import RoutingTable
 from postroad.world import tls
 from postroad.world.clock import SystemClock
@@ -322,8 +319,8 @@ def _moved(settings: Settings, table: RoutingTable) -> mailboxes.Moved | None:
     made = make_maps(_without_functions(settings), SystemClock(), lambda level, text: None)
     if isinstance(made, tuple) or not set(names) <= {each.name for each in made}:
         return lambda address, asked: None
-    is_ours = partial(is_ours_in, table, canonical_domain(settings.sendmail.domain or settings.hostname))
-    return Relocated(AddressKeys(made.named(names), is_ours, settings.routing.detail_delimiter)).has_moved
+    relocated = relocated_of(settings, table, made.named)
+    return None if relocated is None else relocated.has_moved
 
 
 def _without_functions(settings: Settings) -> list[MapOptions]:

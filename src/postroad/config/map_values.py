@@ -51,7 +51,7 @@ def _circles(
     table: dict[str, tuple[alias_file.AliasTarget | alias_file.OutletTarget, ...]] = {}
     maps = {each.name: each for each in map_options(settings) if each.kind in _LISTED}
     for name in settings.alias_maps:
-        for key, value in islice(_entries(maps[name]), ENTRIES_MAX) if name in maps else ():
+        for key, value in islice(listed(maps[name]), ENTRIES_MAX) if name in maps else ():
             targets = alias_file.targets_of(value, reader, sources[name])
             if not isinstance(targets, str):
                 table.setdefault(key, targets)
@@ -61,14 +61,17 @@ def _circles(
 
 
 def _judged(index: int, map: MapOptions, fault: Callable[[str], str]) -> Iterator[Finding]:
-    wrong = ((key, value, why) for key, value in islice(_entries(map), ENTRIES_MAX) if (why := fault(value)))
+    wrong = ((key, value, why) for key, value in islice(listed(map), ENTRIES_MAX) if (why := fault(value)))
     for key, value, why in islice(wrong, FOUND_MAX):
         shown = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
         text = f"Map {map.name} has {shown!r} for {key}: {why}. Until this is corrected, such mail waits"
         yield Finding((("map", index),), text, "Correct the value")
 
 
-def _entries(map: MapOptions) -> Iterator[tuple[str, str]]:
+def listed(map: MapOptions) -> Iterator[tuple[str, str]]:
+    """The entries of a map that can be listed, none of others."""
+    if map.kind not in _LISTED:
+        return
     if map.kind is MapKind.STATIC:
         yield "every key", map.value
         return

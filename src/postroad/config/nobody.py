@@ -26,7 +26,7 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     named += [(("rewrite", "always_bcc", at), each) for at, each in enumerate(settings.rewrite.always_bcc)]
     if not named or settings.alias_maps:
         return
-    homes, aliases = files.homes(settings), _aliases(settings)
+    homes, aliases = files.homes(settings), aliases_in_file(settings)
     if homes is None or aliases is None:
         return  # a problem, not a doubt
     for key, written in named:
@@ -36,7 +36,8 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield Finding((key,), text, "Add it to `recipients` of its domain or to the aliases, or write another one")
 
 
-def _aliases(settings: Settings) -> alias_file.AliasTable | None:
+def aliases_in_file(settings: Settings) -> alias_file.AliasTable | None:
+    """Those of the alias file; None if it cannot be read, which is a finding of its own."""
     if settings.aliases is None:
         return {}
     text = files.read_text(settings.aliases)

@@ -4,7 +4,7 @@ It is for people who ask why mail does not get through, or what a change in the 
 of `[dns]`, as a worker would, but from this process, so that it works without a node. How it fails: the answer says
 what could not be found out, in `problem` and in `warnings`; it never raises.
 
-Not here: aliases and recipients of our own domains; connecting; DANE (nothing is proved by the TLSA records shown).
+Not here: connecting; DANE (nothing is proved by the TLSA records shown).
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from postroad.config.aliasing import relocated_of
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, is_ip_address
-from postroad.mail.attempt import Attempt
+from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Peer, Recipient
 from postroad.mail.route import HERE, Destination
 from postroad.mail.routing import DestinationOf, Found, not_now
 from postroad.maps.maps import Maps, make
 from postroad.operate import renaming
+from postroad.operate.following import follow
 from postroad.operate.maps import needed
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import mx
@@ -31,6 +33,7 @@ from postroad.route.choosing import NOBODYS
 from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
 from postroad.route.path_maps import PathRoute
+from postroad.route.relocated import RelocatedRoute
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
@@ -60,7 +63,9 @@ class ServerFacts(msgspec.Struct, frozen=True):
 class WayFacts(msgspec.Struct, frozen=True):
     """Where mail for `address` goes. `destination`: its key, `transport`: how, "" if there is no way. `domain`: the
     owner of the MX records; `secure`: they were validated by DNSSEC. `tries`: the hosts in the order in which a worker
-    would try them now. `problem`: why there is no way. `changes`: other addresses of sender and recipient, in words."""
+    would try them now. `problem`: why there is no way. `changes`: other addresses of sender and recipient, in words.
+    `steps`: the aliases on the way, in words; `targets`: the ways of those to whom they lead in the end, in its place;
+    `more`: how many others there are."""
 
     address: str
     destination: str = ""
@@ -72,6 +77,9 @@ class WayFacts(msgspec.Struct, frozen=True):
     problem: str = ""
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    targets: tuple[WayFacts, ...] = ()
+    more: int = 0
 
 
 class AskedMail(msgspec.Struct, frozen=True):
@@ -125,16 +133,49 @@ async def way(settings: Settings, written: str, resolver: Resolver, asked: Asked
     if isinstance(renamed, str):
         return WayFacts(written, problem=renamed)
     envelope, recipient = renamed.envelope, renamed.recipient
-    destination = await _destination(settings, ourselves, envelope, recipient)
+    followed = await follow(settings, ourselves, recipient)
+    if followed.problem:
+        return WayFacts(written, problem=followed.problem, changes=renamed.changes, steps=followed.steps)
+    router = _Router(settings, ourselves)
+    try:
+        facts = [
+            await _sent(settings, ourselves, router, resolver, envelope, each) for each in followed.ends or (recipient,)
+        ]
+    finally:
+        router.close()
+    if not followed.ends:
+        (one,) = facts
+        return msgspec.structs.replace(
+            one, address=written, changes=(*renamed.changes, *one.changes), steps=followed.steps,
+            warnings=(*one.warnings, *followed.warnings),
+        )  # fmt: skip
+    lost = sum(bool(each.problem) for each in facts)
+    problem = f"{lost} of its {len(facts)} targets cannot be reached" if lost else ""
+    return WayFacts(
+        written, problem=problem, changes=renamed.changes, steps=followed.steps, targets=tuple(facts),
+        more=followed.more,
+    )  # fmt: skip
+
+
+async def _sent(
+    settings: Settings, ourselves: OwnNames, router: _Router, resolver: Resolver, envelope: Envelope,
+    recipient: Recipient,
+) -> WayFacts:
+    """Where the mail for a recipient goes that is in the queue."""
+    from postroad.config import options
+
+    written = str(recipient.destination.outlet if recipient.destination is not None else recipient.address)
+    if recipient.sender is not None:
+        envelope = envelope.of(recipient)
+    destination = await router.find(envelope, recipient)
     if isinstance(destination, Attempt):
-        return WayFacts(written, problem=destination.text, changes=renamed.changes)
-    names = await renaming.sent(settings, ourselves, envelope, recipient, destination)
+        if destination.outcome is Outcome.DELIVERED:  # thrown away
+            return WayFacts(written, "discard", "discard", changes=(destination.text,))
+        return WayFacts(written, problem=destination.text)
+    names = await router.names(envelope, recipient, destination)
     if isinstance(names, str):
-        return WayFacts(written, problem=names, changes=renamed.changes)
-    changed = (*renamed.changes, *names)
-    facts = WayFacts(
-        written, destination.key, destination.transport.value, destination.domain, changes=changed
-    )
+        return WayFacts(written, problem=names)
+    facts = WayFacts(written, destination.key, destination.transport.value, destination.domain, changes=names)
     if destination.path or destination.transport in HERE:
         return facts
     route = await mx.hops(destination, resolver, random.Random(), options.mx_options(settings), ourselves)
@@ -149,31 +190,54 @@ async def way(settings: Settings, written: str, resolver: Resolver, asked: Asked
     return msgspec.structs.replace(facts, tries=tries)
 
 
-async def _destination(settings: Settings, ourselves: OwnNames, envelope: Envelope, recipient: Recipient) -> Found:
-    """As a worker finds it, but with maps of this process."""
-    from postroad.config import options
+class _Router:
+    """Finds destinations as a worker does, but with maps of this process. Close it."""
 
-    routed = options.routing_options(settings)
-    local = (name for each in routed.mapped_local for name in each.domain_maps)
-    relay = (name for each in routed.mapped_relay for name in each.domain_maps)
-    paths = (name for each in (*routed.local, *routed.mapped_local) for name in each.path_maps)
-    names = (*routed.transport_maps, *local, *relay, *paths)
-    if not names:
-        return RoutingTable(routed, ourselves).route(envelope, recipient)
-    maps = make(needed(options.map_options(settings), names), SystemClock(), lambda level, text: None)
-    if not isinstance(maps, Maps):
-        return not_now("; ".join(map(str, maps)))
-    try:
-        table = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named))
+    def __init__(self, settings: Settings, ourselves: OwnNames) -> None:
+        from postroad.config import options
+
+        self._settings, self._ourselves = settings, ourselves
+        self._maps: Maps | None = None
+        self._problem = ""
+        routed, outlets = options.routing_options(settings), options.outlet_options(settings)
+        local = (name for each in routed.mapped_local for name in each.domain_maps)
+        relay = (name for each in routed.mapped_relay for name in each.domain_maps)
+        paths = (name for each in (*routed.local, *routed.mapped_local) for name in each.path_maps)
+        names = (*routed.transport_maps, *local, *relay, *paths, *settings.rewrite.relocated_maps)
+        self._route: DestinationOf = RoutingTable(routed, ourselves, outlets=outlets).route
+        if not names:
+            return
+        maps = make(needed(options.map_options(settings), names), SystemClock(), lambda level, text: None)
+        if not isinstance(maps, Maps):
+            self._problem = "; ".join(map(str, maps))
+            return
+        self._maps = maps
+        table = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named), outlets)
         route: DestinationOf = table.route
         if routed.transport_maps:
             route = TransportMaps(table, maps.named(routed.transport_maps)).route
+        relocated = relocated_of(settings, table, maps.named)
+        if relocated is not None:
+            route = RelocatedRoute(relocated, route)
         if table.mapped is not None:
             route = KnownRoute(table.mapped, table.is_mapped, route)
-        found = PathRoute(routed, maps.named, route)(envelope, recipient)
+        self._route = PathRoute(routed, maps.named, route)
+
+    async def find(self, envelope: Envelope, recipient: Recipient) -> Found:
+        if self._problem:
+            return not_now(self._problem)
+        found = self._route(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
-    finally:
-        maps.close()
+
+    async def names(
+        self, envelope: Envelope, recipient: Recipient, destination: Destination
+    ) -> tuple[str, ...] | str:
+        """What the next hop hears instead of their names, in words."""
+        return await renaming.sent(self._settings, self._ourselves, envelope, recipient, destination)
+
+    def close(self) -> None:
+        if self._maps is not None:
+            self._maps.close()
 
 
 async def _by_host(destination: Destination, resolver: Resolver) -> dict[str, object]:

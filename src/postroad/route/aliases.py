@@ -25,7 +25,7 @@ the files of users.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -264,6 +264,34 @@ class Aliases:
     def ends(self, address: Address, exists: Exists, asked: Asked = AT_ONCE) -> list[End] | None:
         """The same with programs and files."""
         return self._resolve(address, exists, _Walk(None, asked))
+
+    def steps(
+        self, address: Address, exists: Exists, asked: Asked, most: int
+    ) -> list[tuple[Address, tuple[Address | Outlet, ...]]]:
+        """The aliases on the way from a mailbox, each with its targets as they stand there, for people: up to `most`
+        of them, the nearest first."""
+        found: list[tuple[Address, tuple[Address | Outlet, ...]]] = []
+        todo, seen = deque([address]), {address}
+        while todo and len(found) < most:
+            current = todo.popleft()
+            targets = self._targets(current, exists, asked)
+            if targets is None:
+                continue
+            extension = self._unmatched(current, asked) if self._extensions_kept else ""
+            reached: list[Address | Outlet] = []
+            for target in targets:
+                if isinstance(target, OutletTarget):
+                    reached.append(Outlet(current, target.destination))
+                    continue
+                mailbox = target.of(current)
+                if extension and target.local_part:
+                    mailbox = Address(f"{mailbox.local_part}{extension}", mailbox.domain)
+                reached.append(mailbox)
+                if not target.final and mailbox not in seen:
+                    seen.add(mailbox)
+                    todo.append(mailbox)
+            found.append((current, tuple(reached)))
+        return found
 
     def excess(self, address: Address, exists: Exists) -> str:
         """What an alias has too much of; "" if it has not, or is none."""

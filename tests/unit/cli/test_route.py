@@ -90,3 +90,68 @@ def test_other_addresses_of_sender_and_recipient(tmp_path: Path) -> None:
     ended = CliRunner().invoke(route, ["broken@far.example", "-c", str(file), "--json"])
     assert ended.exit_code == 1
     assert "not a single address" in json.loads(ended.stdout)[0]["problem"]
+
+
+ALIASES = """\
+aliases = "aliases"
+alias_maps = ["virtual"]
+postmaster = "ada@a.test"
+"""
+LOCAL = """\
+[alias_targets]
+programs = ["aliases"]
+[rewrite]
+relocated_maps = ["moved"]
+[[map]]
+name = "virtual"
+kind = "inline"
+entries = ["sales@a.test team, x@far.example", "gone@a.test moved@far.example", "@b.test @a.test"]
+[[map]]
+name = "moved"
+kind = "inline"
+entries = ["moved@far.example new@other.example"]
+[[domain]]
+name = "a.test"
+recipients = ["ada", "bob"]
+path = "/var/mail/{local_part}"
+[[domain]]
+name = "b.test"
+deliver = "aliases"
+"""
+
+
+def test_aliases_are_followed(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_text(ALIASES + CONFIG + LOCAL)
+    (tmp_path / "aliases").write_text('team: ada, bob\nrun: "|/bin/true x", ada\n')
+
+    def way(address: str, code: int = 0) -> Any:
+        ended = CliRunner().invoke(route, [address, "-c", str(file), "--json"])
+        assert ended.exit_code == code, ended.output
+        return json.loads(ended.stdout)[0]
+
+    sales = way("sales@a.test")
+    assert sales["steps"] == [
+        "sales@a.test leads to team@a.test, x@far.example", "team@a.test leads to ada@a.test, bob@a.test",
+    ]  # fmt: skip
+    ways = {each["address"]: each["destination"] for each in sales["targets"]}
+    assert ways == {
+        "ada@a.test": "maildir:a.test", "bob@a.test": "maildir:a.test", "x@far.example": "[192.0.2.1]:25",
+    }  # fmt: skip
+    assert [each["transport"] for each in way("run+y@a.test")["targets"]] == ["program", "maildir"]
+    assert way("sales@b.test")["steps"][0] == "sales@b.test leads to sales@a.test"
+    gone = way("gone@a.test", 1)
+    assert gone["targets"][0]["problem"] == "User has moved to new@other.example" and "1 of its 1" in gone["problem"]
+    assert way("ada@a.test")["steps"] == [] and way("ada@a.test")["destination"] == "maildir:a.test"
+    assert "no mailbox and no alias" in way("nobody@a.test")["warnings"][0]
+    text = CliRunner().invoke(route, ["sales@a.test", "-c", str(file)]).output
+    assert text.startswith("sales@a.test is an alias\nsales@a.test leads to team@a.test, x@far.example\n")
+    assert "ada@a.test goes to maildir:a.test (maildir)" in text
+
+
+def test_an_alias_file_that_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    file.write_text(ALIASES + CONFIG + LOCAL)
+    (tmp_path / "aliases").write_text("team: nobody\n")
+    ended = CliRunner().invoke(route, ["team@a.test", "-c", str(file)])
+    assert ended.exit_code == 1 and "no such alias" in ended.output

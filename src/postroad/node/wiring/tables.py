@@ -18,12 +18,12 @@ from postroad.check import relay
 from postroad.check.known_domains import once_known
 from postroad.check.policy import Directory, PolicyOptions, rules
 from postroad.check.relay import cannot_look_up, names_a_way
-from postroad.config import mailboxes, options
+from postroad.config import aliasing, options
 from postroad.config.mailboxes import unreachable
 from postroad.deliver.credentials import Credentials
 from postroad.deliver.options import MaildirOptions
 from postroad.mail import verp
-from postroad.mail.address import Address, canonical_domain
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Expanded
@@ -40,7 +40,6 @@ from postroad.maps.face import Map, NotNow
 from postroad.maps.maps import Maps, make
 from postroad.node.wiring.forwards import forwards
 from postroad.node.wiring.quota import MailboxRoom, has_quotas
-from postroad.protocol.grammar import parse_mailbox
 from postroad.protocol.offer import Dialect
 from postroad.receive.doors import Members
 from postroad.receive.options import ListenerOptions
@@ -58,7 +57,7 @@ from postroad.route.path_maps import PathRoute
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.relocated import Relocated, RelocatedRoute
 from postroad.route.rewrite_options import RelocatedReply
-from postroad.route.rewriting import AddressKeys, Rewriter, is_ours_in, rewriter
+from postroad.route.rewriting import Rewriter, is_ours_in, rewriter
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
@@ -568,29 +567,12 @@ def build(
     recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of)
     maildir = options.deliver_options(settings).maildir
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
-    origin = canonical_domain(settings.sendmail.domain or settings.hostname)
+    origin = aliasing.origin_of(settings)
     is_ours = partial(is_ours_in, routing, origin)
     rewriting = options.rewrite_options(settings)
-    moved = maps.named(rewriting.relocated_maps)
-    relocated = Relocated(AddressKeys(moved, is_ours, routed.detail_delimiter)) if moved else None
-    homes = mailboxes.homes(routing, recipients, maildir, None if relocated is None else relocated.has_moved)
-    aliases = Aliases(
-        str(settings.aliases) if settings.aliases is not None else "",
-        routing.is_local,
-        routed.detail_delimiter,
-        parse_mailbox(routed.postmaster),
-        homes,
-        options.alias_limits(settings),
-        canonical_domain(settings.hostname),
-        maps.named(settings.alias_maps),
-        has_own=routing.mapped is not None,
-        options=options.outlet_options(settings),
-        sources=options.alias_sources(settings),
-        extensions_kept=routed.extensions_kept,
-        catch_all_first=routed.catch_all_first,
-        forwards=_forwards(routing, options.outlet_options(settings), porter, note),
-        home_maps=(*recipients.maps, *moved),
-    )
+    relocated = aliasing.relocated_of(settings, routing, maps.named)
+    forwards = _forwards(routing, options.outlet_options(settings), porter, note)
+    aliases = aliasing.aliases_of(settings, routing, recipients, maps.named, relocated, forwards)
     # The aliases can be judged only if the recipients are known.
     problems = recipients.load() or aliases.load(recipients.edition)
     if problems:
