@@ -23,9 +23,12 @@ from postroad.check.verified import RecipientQuestions
 from postroad.deliver import folders, http, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
-from postroad.mail import loop
+from postroad.mail import loop, verp
+from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.event import Attempted, Released
+from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.event import Accepted, Attempted, Released
+from postroad.mail.job import Sent
 from postroad.mail.loop import Marks
 from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
@@ -1082,6 +1085,71 @@ def a_limit_on_sizes_counts_for_every_host(patch: Patch) -> None:
 @_of("sized")
 def limits_on_sizes_are_not_remembered(patch: Patch) -> None:
     patch(SizeLimits, "note", lambda self, key, size_max: None)
+
+
+# -- Senders that name a recipient
+
+
+@_of("verp")
+def all_recipients_have_one_sender(patch: Patch) -> None:
+    patch(verp, "_named", lambda sent, envelope, recipient: sent)
+
+
+@_of("verp")
+def the_sender_names_whom_an_alias_led_to(patch: Patch) -> None:
+    real = verp.named
+    patch(verp, "named", lambda sender, recipient, *more: real(sender, replace(recipient, given=None), *more))
+
+
+@_of("verp")
+def recipients_of_one_host_share_the_first_sender(patch: Patch) -> None:
+    def of_one_sender(self: Carrying, outbound: Any, lane: Any, item: Any) -> Any:
+        envelope, first = item.mail.envelope, item.indexes[0]
+        path = outbound(envelope, envelope.recipients[first], lane.destination).reverse_path
+        item.sent = tuple(Sent(path, envelope.recipients[index].address) for index in item.indexes)
+        return item
+
+    patch(Carrying, "_of_one_sender", of_one_sender)
+
+
+@_of("verp")
+def a_report_goes_to_the_sender_of_all(patch: Patch) -> None:
+    patch(dsn, "_heard", lambda envelope, recipient, delimiters: envelope)
+
+
+@_of("verp")
+def one_report_tells_of_several_who_have_a_sender_each(patch: Patch) -> None:
+    patch(dsn, "_groups", lambda told, apart: list(told.items()))
+
+
+# -- Copies
+
+
+@_of("copied")
+def copies_are_forgotten(patch: Patch) -> None:
+    patch(rewriting, "copies", lambda draft, has_had: ())
+
+
+@_of("copied")
+def reports_are_copied(patch: Patch) -> None:
+    copy = Recipient(Address("kept", "r1.test"), Notify.NEVER)
+
+    def stored(each: Any) -> Any:
+        return replace(each, envelope=replace(each.envelope, recipients=(*each.envelope.recipients, copy)))
+
+    def told(event: Any) -> Any:
+        return replace(event, recipients=(*event.recipients, copy.name)) if isinstance(event, Accepted) else event
+
+    _reporting(patch, lambda made, named: (tuple(map(stored, made[0])), tuple(map(told, made[1]))))
+
+
+@_of("copied")
+def senders_hear_of_copies(patch: Patch) -> None:
+    real = rewriting.copies
+    patch(
+        rewriting, "copies",
+        lambda *given: tuple(replace(each, notify=Notify.FAILURE) for each in real(*given)),
+    )  # fmt: skip
 
 
 # -- The drop folder

@@ -93,6 +93,7 @@ class ByHttp(Part):
             house.taken(Delivery(
                 message_id, recipient, house.base.now, PLACE, octets, owner,
                 signing.plain(unquote(headers["Postroad-Sender"])), excused=bool(cut),
+                path=unquote(headers["Postroad-Sender"]),
             ))  # fmt: skip
         if cut:
             return Problem("http://app.test/mail", "RemoteDisconnected")

@@ -21,6 +21,7 @@ from postroad.deliver.mbox import LOCK
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.quickness import Quickness
 from postroad.world.files import Posix
+from tests.sim import signing
 from tests.sim.ledger import Delivery, Ledger, message_id_of
 from tests.sim.mboxes import messages
 
@@ -116,7 +117,7 @@ class SimDisk:
         fields = dict(line.split(": ", 1) for line in content.decode("utf-8", "replace").split("\n")[:2])
         self._ledger.deliveries.append(Delivery(
             message_id_of(content), fields["Delivered-To"], self._now(), "mbox", content, self._owner,
-            fields["Return-Path"].strip("<>"),
+            signing.plain(fields["Return-Path"].strip("<>")), path=fields["Return-Path"].strip("<>"),
         ))
 
     def _rename(self, old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
@@ -133,7 +134,7 @@ class SimDisk:
         fields = dict(line.split(": ", 1) for line in head.split("\n")[:2])
         delivery = Delivery(
             message_id_of(content), fields["Delivered-To"], self._now(), "maildir", content, self._owner,
-            fields["Return-Path"].strip("<>"),
+            signing.plain(fields["Return-Path"].strip("<>")), path=fields["Return-Path"].strip("<>"),
         )
         self._in_new[new] = delivery
         self._ledger.deliveries.append(delivery)

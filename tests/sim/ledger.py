@@ -33,6 +33,7 @@ class Delivery:
     end: End | None = None
     reply_end: int = 0
     excused: bool = False
+    path: str = ""  # the sender as it came
     said: str | None = None  # the sender as a host has heard it; None at mailboxes and programs of ours
 
     @property
@@ -55,6 +56,7 @@ class Submitted:
     queue_id: str = ""
     at: float = 0.0
     is_known: bool = False  # its client is trusted, or has logged in
+    verp: str = ""  # delimiters
     is_left: bool = False  # in the drop folder: no queue id is told, and no inspector sees it
 
 

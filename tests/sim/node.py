@@ -49,6 +49,7 @@ from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorR
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import ProgramResult
+from tests.sim import signing
 from tests.sim.by_http import Link
 from tests.sim.disk import SimDisk, SimQuickness, crash_image, rows
 from tests.sim.inspecting import ON_PURPOSE
@@ -118,7 +119,8 @@ class SimPrograms:
             return ProgramResult(house.chance.choice((75, 69, -1)), output=b"cannot")
         content = stdin if isinstance(stdin, bytes) else stdin.read_bytes()
         delivery = Delivery(
-            message_id_of(content), command[1], house.base.now, "program", content, self._owner, environment["SENDER"]
+            message_id_of(content), command[1], house.base.now, "program", content, self._owner,
+            signing.plain(environment["SENDER"]), path=environment["SENDER"],
         )
         house.taken(delivery)
         await asyncio.sleep(house.chance.random())

@@ -6,15 +6,19 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tests.sim.by_http import ByHttp
+from tests.sim.copied import Copied
 from tests.sim.held import HeldMail
 from tests.sim.part import Part
 from tests.sim.sized import Sized
+from tests.sim.variable import Variable
 from tests.sim.verifying import Verifying
 
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-KINDS: dict[str, type[Part]] = {"http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized}
+KINDS: dict[str, type[Part]] = {
+    "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
+}  # fmt: skip
 
 
 def parts(house: House, names: Iterable[str]) -> list[Part]:

@@ -403,7 +403,7 @@ def _dsns(house: House) -> Iterator[Dsn]:
         try:
             groups = [dict(group.items()) for group in parsed.get_payload()[1].get_payload()][1:]
             recipients = tuple(
-                signing.plain(group["Final-Recipient"].partition(";")[2].strip()) for group in groups
+                signing.untagged(group["Final-Recipient"].partition(";")[2].strip()) for group in groups
             )
         except (AttributeError, IndexError, KeyError) as error:
             house.ledger.fault(f"{delivery.message_id} is no whole report: {error!r}")
@@ -428,7 +428,7 @@ def _reports(
             fault(f"a report {dsn.message_id} on {dsn.about!r}, which was never accepted")
             continue
         accepted = lives[id].accepted
-        if accepted.reverse_path != dsn.to and not (not accepted.reverse_path and house.plan.postmaster):
+        if accepted.reverse_path != signing.plain(dsn.to) and not (not accepted.reverse_path and house.plan.postmaster):
             fault(f"the report {dsn.message_id} on a message of <{accepted.reverse_path}> went to {dsn.to}")
         for recipient in dsn.recipients:
             told[dsn.about, recipient, dsn.action] += 1
@@ -522,7 +522,7 @@ def _arrived(
         house.ledger.fault(f"{name} is {action}, and no report was made: {life.reported}"[:400])
         return
     to = life.accepted.reverse_path
-    if children[0].ends.get(to) in (["failed"], ["removed"]):
+    if any(ends in (["failed"], ["removed"]) for ends in children[0].ends.values()):
         return
     if children[0].expanded or to in ALIASES:
         return

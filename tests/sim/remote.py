@@ -508,7 +508,7 @@ class RemoteSession(asyncio.Protocol):
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
             process.name if process is not None else "", sender, "DSN" in self._host.offers,
-            self._eight_bit, self._host.lmtp, end.peer, 1 << 60, said=self._said,
+            self._eight_bit, self._host.lmtp, end.peer, 1 << 60, said=self._said, path=self._said,
         )
         self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")

@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tests.sim import plan as plans
+from tests.sim import signing
 from tests.sim.ledger import Delivery
 from tests.sim.sender import Client, Gone, Order, _connected, submit
 
@@ -30,17 +31,21 @@ _HASH = re.compile(r"(?:SRS0=|prvs=[0-9]{4})(.)")
 
 def taken(house: House, delivery: Delivery) -> None:
     """A host may send a report, now or later."""
-    if delivery.said is None or delivery.said == delivery.sender or house.closing or house.crowd.there:
+    if delivery.said is None or delivery.final or house.closing or house.crowd.there:
+        return
+    is_signed = signing.untagged(delivery.said) != delivery.said
+    is_named = delivery.said != delivery.sender and delivery.said.endswith("@home.test")  # VERP
+    if not is_signed and not (is_named and house.plan.signed != "require"):
         return
     house.signed += 1
     chance = random.Random(f"report {house.plan.seed} {house.signed}")  # of its own: what a seed means stays
     if house.signed <= _SIGNED_MAX and chance.random() < _SHARE:
-        house.begin(_report(house, delivery.said, delivery.sender, FIRST + house.signed, chance))
+        house.begin(_report(house, delivery.said, signing.untagged(delivery.said), FIRST + house.signed, chance))
 
 
 async def _report(house: House, said: str, meant: str, number: int, chance: random.Random) -> None:
     await asyncio.sleep(_LATEST_S * chance.random() ** 3)
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 and house.plan.signed and said != meant:
         is_ours = meant.endswith("@home.test")
         if not is_ours or house.plan.signed == "require":
             await _forged(house, _spoilt(said))

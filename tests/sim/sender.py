@@ -46,6 +46,7 @@ class Order:
     segment: int = 0  # octets of content that are sent at once; 0: all
     login: tuple[str, str] | None = None  # name and password
     sizes: bool = False  # SIZE is declared
+    verp: str = ""  # delimiters of XVERP; "": it is not wanted
     meant: str = ""  # whom the one recipient stands for, if it is a sender that the node has signed
 
 
@@ -230,11 +231,13 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
         f"Subject: {name}\r\nMessage-ID: {message_id}\r\n{order.fields}\r\n"
     ).encode() + order.body
     mended = line_ends.repaired(content) if _repairs(house, order) or not line_ends.strays(content) else None
-    submitted = Submitted(message_id, order.sender, content, mended, is_known=order.door in KNOWING)
+    submitted = Submitted(message_id, order.sender, content, mended, is_known=order.door in KNOWING, verp=order.verp)
     house.ledger.submitted.append(submitted)
     mail = f"MAIL FROM:<{order.sender}>"
     if order.eight_bit:
         mail += " BODY=8BITMIME"
+    if order.verp:
+        mail += f" XVERP={order.verp}"
     if order.sizes:
         mail += f" SIZE={len(content)}"
     if order.envid:

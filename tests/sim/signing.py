@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SRS = re.compile(r"SRS0=[A-Za-z0-9+/]{4}=[A-Z2-7]{2}=([^=@]+)=([^@]+)@srs\.test", re.IGNORECASE)
 _BATV = re.compile(r"prvs=[0-9]{4}[0-9a-f]{6}=([^@]+@home\.test)", re.IGNORECASE)
 _RELAYED = "@asked.test"  # for a domain that we relay for, nothing is forwarded
+_VERP = re.compile(r"([^+@-]+)[+-][^=@]+=[^=@]+@([^=@]+)")
 _KEYS = ("first", "second", "third")
 
 
@@ -33,6 +34,12 @@ def settings(wanted: str, folder: Path, variant: int) -> str:
 
 
 def plain(sender: str) -> str:
+    """The sender, without what names a recipient (VERP, `variable`) and without a signature."""
+    found = _VERP.fullmatch(untagged(sender))
+    return f"{found[1]}@{found[2]}" if found else untagged(sender)
+
+
+def untagged(sender: str) -> str:
     """The sender that was signed."""
     if found := _SRS.fullmatch(sender):
         return f"{found[2]}@{found[1]}"
