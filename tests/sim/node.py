@@ -90,6 +90,9 @@ class Ear(Log):
         self._in_order(event)
         if isinstance(event, Noted) and any(word in event.text for word in _WRONG) and ON_PURPOSE not in event.text:
             self.house.ledger.fault(f"the log says: {event.text}")
+        if isinstance(event, Noted):
+            for part in self.house.parts:
+                part.noted(event.text)
         if self.house.tracing:
             self.house.say(human_line(event).decode())
 

@@ -67,6 +67,9 @@ class Part:
     def told_size(self, host: Host, end: End) -> None:
         """A host has answered EHLO; `end`: its end of the connection."""
 
+    def noted(self, text: str) -> None:
+        """A worker has written this line of its own into the log."""
+
     def heard(self, order: Order, submitted: Submitted, to: str, answer: str) -> None:
         """A client has heard an answer: to RCPT for `to`, or to the content (`to` is "")."""
 

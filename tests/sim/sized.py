@@ -109,7 +109,8 @@ class Sized(Part):
                 self.fault(f"{submitted.message_id} for {names} was refused for its size: {answer}")
         elif not to and answer.startswith("250") and all(each.endswith(f"@{DOMAIN}") for each in submitted.taken):
             workers = self.house.node.workers
-            if len(workers) == 1 and workers[0].process is not None:
+            alone = "copied" not in self.house.plan.parts  # else other hosts get it, too
+            if alone and len(workers) == 1 and workers[0].process is not None:
                 self._took(submitted, workers[0].process.name, now)
 
     def _took(self, submitted: Submitted, name: str, now: float) -> None:

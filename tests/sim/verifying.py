@@ -12,6 +12,7 @@ The promises:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ from tests.sim.sender import Order, submit
 if TYPE_CHECKING:
     from tests.sim.house import House
     from tests.sim.ledger import Submitted
-    from tests.sim.process import Process
     from tests.sim.wire import End
 
 DOMAIN, ADDRESS = "asked.test", "203.0.113.209"
@@ -37,7 +37,7 @@ _NETWORKS = ("198.51.106", "198.51.107", "198.51.108")
 _FOUND_REFRESH_S, _MISSING_S, _MISSING_REFRESH_S = 7200.0, 14_400.0, 3600.0
 _SPAN_S, _CLIENT_MAX, _DOMAIN_MAX = 600.0, 3, 5
 _SLACK_S = 70.0  # a question takes 60 s at most
-_TOLD_S = 2.0  # within which an answer has been kept
+_LEARNED = re.compile(r"<(.*)> (exists|does not exist), says")
 _SETTINGS = f"""
 [[relay.domain]]
 name = "{DOMAIN}"
@@ -135,14 +135,12 @@ class Verifying(Part):
         came, again = self._kept.get(recipient, (0.0, 0.0))
         if came + _SLACK_S < now < again - _SLACK_S and not self.house.plan.jumps:
             self.fault(f"the next hop is asked again whether {recipient} exists, {now - came:.0f} s after its answer")
-        if said[0] in "25":
-            refresh_s = _FOUND_REFRESH_S if said[0] == "2" else _MISSING_REFRESH_S
-            self.house.base.call_later(_TOLD_S, self._keeps, recipient, now + refresh_s, end, process, end.written)
 
-    def _keeps(self, recipient: str, until: float, end: End, process: Process, octets: int) -> None:
-        """The worker has lived to keep the answer, if it has got it."""
-        if process.alive and end.peer is not None and end.peer.received >= octets:
-            self._kept[recipient] = self.house.base.now, until
+    def noted(self, text: str) -> None:
+        """The log says what a worker has learned: it is kept by then."""
+        if found := _LEARNED.match(text):
+            refresh_s = _FOUND_REFRESH_S if found[2] == "exists" else _MISSING_REFRESH_S
+            self._kept[found[1]] = self.house.base.now, self.house.base.now + refresh_s
 
     def heard(self, order: Order, submitted: Submitted, to: str, answer: str) -> None:
         if not to.endswith(f"@{DOMAIN}"):

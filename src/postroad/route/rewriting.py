@@ -157,15 +157,19 @@ class Masquerading:
         return address
 
 
+Meant = Callable[[Address], Address]
+
+
 class Rewriter:
     """The rewriting of one configuration. Make it with `rewriter`. `answered`: as of `maps.asked`; it looks up the
-    domains, too, of which `is_ours` asks."""
+    domains, too, of which `is_ours` asks. `meant`: whom a signed sender means that reports come back to."""
 
     def __init__(
         self, options: RewriteOptions, named: Named, *, is_ours: Callable[[str], bool], origin: str, delimiter: str,
-        ourselves: OwnNames, answered: Answers = answered,
+        ourselves: OwnNames, answered: Answers = answered, meant: Meant | None = None,
     ) -> None:
         self._answered = answered
+        self._meant = meant
         self._options = options
         self._is_here = partial(is_here, ourselves)
 
@@ -275,7 +279,7 @@ class Rewriter:
         """Who gets a copy, each mailbox once, and by which setting."""
         found: dict[Address, str] = dict.fromkeys(self._always, "always_bcc")
         senders = () if sender is None else (sender,)
-        named = [each.address for each in recipients]
+        named = [each.address if self._meant is None else self._meant(each.address) for each in recipients]
         for (setting, keys), addresses in zip(self._copies, (senders, named), strict=True):
             if keys:
                 for address in addresses:
@@ -319,7 +323,7 @@ def is_ours_in(routing: RoutingTable, origin: str, domain: str) -> bool:
 
 def rewriter(
     options: RewriteOptions, named: Named, *, is_ours: Callable[[str], bool], origin: str, delimiter: str,
-    ourselves: OwnNames, answered: Answers = answered,
+    ourselves: OwnNames, answered: Answers = answered, meant: Meant | None = None,
 ) -> Rewriter | None:
     """None if the settings rewrite and copy nothing."""
     wanted = (
@@ -329,4 +333,4 @@ def rewriter(
     if not any(wanted):
         return None
     return Rewriter(options, named, is_ours=is_ours, origin=origin, delimiter=delimiter, ourselves=ourselves,
-                    answered=answered)
+                    answered=answered, meant=meant)

@@ -157,11 +157,16 @@ class Senders:
         )
         return tuple(found), events
 
+    def meant(self, address: Address) -> Address:
+        """What an address means that may be one of these senders; itself if it is none."""
+        found = self.returned(address, is_report=False)
+        return address if found is None or found.code else found.address
+
     def _resolved(self, recipient: Recipient) -> Recipient:
-        found = self.returned(recipient.address, is_report=False)
-        if found is None or found.code or found.address == recipient.address:
+        meant = self.meant(recipient.address)
+        if meant == recipient.address:
             return recipient
-        return msgspec.structs.replace(recipient, address=found.address, given=recipient.given or recipient.address)
+        return msgspec.structs.replace(recipient, address=meant, given=recipient.given or recipient.address)
 
 
 def _is_any_signed(routing: RoutingTable) -> bool:

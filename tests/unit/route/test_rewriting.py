@@ -199,6 +199,19 @@ def test_copies(waits: bool) -> None:
     assert [str(address) for address, _ in asked(rewriter, "", "x@y.example").copies] == ["archive@h.example"]
 
 
+def test_a_report_to_a_signed_sender_is_copied_as_mail_to_the_sender() -> None:
+    options = RewriteOptions(recipient_bcc_maps=("copies",))
+    copies = Map("copies", "test", Fixed({"ann@h.example": "copy@h.example"}), lambda text: None)
+    found = rewriter(
+        options, lambda names: (copies,) if names else (), is_ours=lambda domain: False, origin="", delimiter="+",
+        ourselves=OwnNames(frozenset(), frozenset()), meant=lambda address: _address("ann@h.example"),
+    )
+    assert found is not None
+    assert [str(address) for address, _ in asked(found, "", "prvs=1234567890=ann@h.example").copies] == [
+        "copy@h.example"
+    ]
+
+
 def test_a_copy_for_no_address_makes_mail_wait() -> None:
     found = asked(made({"recipient_bcc_maps": {"ann@h.example": "copy@h.example <>"}}), "", "ann@h.example")
     assert "not a list of addresses" in found.not_now

@@ -602,6 +602,7 @@ def build(
             rewriting, maps.named, is_ours=is_ours, origin=origin,
             delimiter=routed.detail_delimiter, ourselves=ourselves,
             answered=answered if routing.mapped is None else routing.mapped.answered,
+            meant=None if signed is None else signed.meant,
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
     )
