@@ -33,7 +33,7 @@ def test_a_broken_promise_is_found(
 
 @pytest.mark.slow
 def test_the_same_seeds_find_nothing_where_nothing_is_broken() -> None:
-    for made in (*seeds_with_much(range(1, 11)), *seeds_with(range(1, 7), *plans.PARTS)):
+    for made in (*seeds_with_much(range(1, 11)), *seeds_with(range(1, 5), *plans.PARTS)):
         assert faults(made) == []
 
 
