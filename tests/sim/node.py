@@ -336,7 +336,7 @@ class Node:
             self.house.base.call_soon(self.crash, worker, "the start failed")
             return
         if worker.number == 0 and self.house.plan.dropped:
-            await assembly.serve_users(Socket("users"))  # type: ignore[arg-type]
+            await assembly.local.serve_users(Socket("users"))  # type: ignore[arg-type]
         worker.up = True
         self.guard.worker_up(worker.number)
         self.sending.worker_up(worker.number)

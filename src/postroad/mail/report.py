@@ -7,11 +7,13 @@ them. No octet of a DSN is made here.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
-from postroad.mail.attempt import Attempt, Outcome
+from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Notify, Recipient
+from postroad.mail.event import Event, Expanded
 
 
 class DsnAction(enum.Enum):
@@ -41,6 +43,21 @@ class RecipientReport(msgspec.Struct, frozen=True):
     until_us: int = 0
     into_count: int = 0
     traced: bool = False
+
+
+def of_expansion(given: Iterable[Recipient], events: Iterable[Event]) -> list[RecipientReport]:
+    """The "expanded" reports for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3), and the "delivered"
+    ones for lists with an owner (§5.2.7.1). `events`: those of the expansion."""
+    by_name = {str(recipient.given or recipient.address): recipient for recipient in given}
+    reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
+    taken = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "it was passed to the list", transport="")
+    return [
+        RecipientReport(by_name[event.recipient], DsnAction.DELIVERED, taken)
+        if event.listed
+        else RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
+        for event in events
+        if isinstance(event, Expanded) and (len(event.into) > 1 or event.listed) and event.recipient in by_name
+    ]  # no copy's
 
 
 def action_of(outcome: Outcome) -> DsnAction:

@@ -246,7 +246,7 @@ class WorkerProcess:
             return
         self._assembly = assembly
         if local is not None:
-            await assembly.serve_users(local)
+            await assembly.local.serve_users(local)
         await self._take_submissions(assembly, Path(settings.state_dir), start.number)
         self._look(world)
         # What lives from here on lives long: it need not be looked through for garbage again and again.
@@ -270,7 +270,7 @@ class WorkerProcess:
         if isinstance(bound, Problem):
             logging.getLogger("postroad").error("`postroad submit` cannot be used: %s", bound)
         else:
-            await assembly.take_submissions(bound)
+            await assembly.local.take_submissions(bound)
 
     def _beat(self) -> None:
         """Tells the supervisor's watchdog that the loop runs. While a worker stops, another limit counts."""

@@ -32,14 +32,13 @@ from postroad.config import options
 from postroad.deliver.opener import Opener
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.room import is_full
-from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.attempt import Attempt, Outcome, Reach
+from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.event import Event, Expanded, Noted
+from postroad.mail.event import Event, Noted
 from postroad.mail.loop import Marks
 from postroad.mail.policy import Role, Rules
-from postroad.mail.report import DsnAction, RecipientReport
+from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
@@ -51,7 +50,7 @@ from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
 from postroad.node.wiring.fitting import Fitting
-from postroad.node.wiring.local import LocalHelp, UserNames
+from postroad.node.wiring.machine_doors import MachineDoors
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
 from postroad.node.wiring.sending import Reached, Sending, Tell
@@ -61,28 +60,22 @@ from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import Wish
 from postroad.queue.queue import Permits, Queue
-from postroad.receive import drop, local_socket, submit
 from postroad.receive.budget import NO_MEMORY, Budget
 from postroad.receive.doors import Doors, Knowing, Limiting, Storing
-from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.listener import Listener
-from postroad.receive.local_socket import LocalConnections
 from postroad.receive.options import ListenerOptions
 from postroad.receive.refusal_notes import SEVERAL, RefusalNotes
 from postroad.receive.setup import ListenerSetup, listener_setup
-from postroad.receive.submit import Submissions
 from postroad.receive.turns import Turns
 from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
-from postroad.sendmail import places
 from postroad.store.face import HISTORY, READERS, SpoolError
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
-from postroad.world.network import Server
 from postroad.world.problem import Problem
 from postroad.world.system import file_limit
 from postroad.world.tls import ClientCertificatePolicy
@@ -146,14 +139,13 @@ class Assembly:
         self._turns = Turns()
         self._turned = RefusalNotes(SEVERAL)
         self._authenticator: Authenticator | None = None
-        self._submissions: Submissions | None = None
-        self._submit_server: Server | None = None
-        self._local: LocalConnections | None = None
-        self._drop: Drop | None = None
-        self._local_server: Server | None = None
         self._quotas = QuotaTable()
         self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+        self.local = MachineDoors(
+            world=world, loop=loop, pool=self._pool, edition=lambda: self._edition, setup=self._submit_setup,
+            say=self._note_text, say_once=self._note_once,
+        )
         self.spool: SqliteSpool
         self.queue: Queue
         self.historian: Historian
@@ -173,7 +165,7 @@ class Assembly:
         except SpoolError as error:
             return str(error)
         self._make_rooms(edition)
-        await self._recover_drop()
+        await self.local.recover(self.spool, self._shards)
         await self.take(edition, sockets, begin=self._begin)
         return ""
 
@@ -366,13 +358,7 @@ class Assembly:
 
     async def _take_listeners(self, edition: Edition, sockets: dict[Endpoint, socket.socket]) -> None:
         setups = self._setups(edition)
-        if self._submissions is not None:
-            self._submissions.take(self._submit_setup(edition))
-        if self._local is not None:
-            self._local.take(self._submit_setup(edition, local_socket.LISTENER), edition.local)
-        if self._drop is not None:
-            setup = self._submit_setup(edition, local_socket.LISTENER)
-            self._drop.take(setup, edition.local, edition.queue.lifetime_s)
+        self.local.take(edition)
         for endpoint in [endpoint for endpoint in self._listeners if endpoint not in setups]:
             self._close_listener(self._listeners.pop(endpoint), edition.shutdown_s)
         for endpoint, listener in self._listeners.items():
@@ -415,53 +401,8 @@ class Assembly:
             for part in edition.listeners
         }
 
-    async def take_submissions(self, sock: socket.socket) -> None:
-        """Takes mail over this Unix socket, too (`postroad submit`)."""
-        self._submissions = Submissions(self._submit_setup(self._edition))
-        self._submit_server = await self._world.network.serve(self._submissions.connect, sock)
-
-    async def serve_users(self, sock: socket.socket) -> None:
-        """Take mail of the users of this machine over this Unix socket."""
-        edition = self._edition
-        setup = self._submit_setup(edition, local_socket.LISTENER)
-        help = LocalHelp(
-            UserNames(self._loop, self._pool), Path(self._settings.state_dir), self._loop,
-            lambda: self._submit_setup(self._edition, local_socket.LISTENER), lambda: self._edition.local,
-        )
-        self._local = LocalConnections(setup, edition.local, help)
-        files = self._drop_files()
-        if files is not None:
-            self._drop = Drop(
-                files, setup, edition.local, self._local.counts, who=help.who, pool=self._pool,
-                clock=self._world.clock, lifetime_s=edition.queue.lifetime_s,
-            )
-            self._drop.look()
-        self._local_server = await self._world.network.serve(self._local.connect, sock)
-
-    async def _recover_drop(self) -> None:
-        """Files of the drop folder whose messages a worker before us may have accepted, before the queue starts."""
-        files = self._drop_files()
-        if files is None:
-            return
-
-        async def known(id: int) -> bool:
-            found: asyncio.Future[bool] = self._loop.create_future()
-            self.spool.load(id, lambda loaded: found.set_result(loaded is not None))
-            return await found
-
-        try:
-            await drop.recover(
-                files, lambda id: identifier.shard_of(id) in self._shards, known,
-                lambda text: self._note(Noted(self._world.clock.now_us(), 0, "error", text)),
-            )  # fmt: skip
-        except OSError as error:
-            self._note_once("error", f"mail in the drop folder is not taken: {error}")
-
-    def _drop_files(self) -> DropFiles | None:
-        folder = self._edition.local.folder
-        return DropFiles(Path(folder) / places.DROP, self._world.disk.posix) if folder else None
-
-    def _submit_setup(self, edition: Edition, name: str = submit.LISTENER) -> ListenerSetup:
+    def _submit_setup(self, edition: Edition, name: str) -> ListenerSetup:
+        """How mail of this machine is taken."""
         fields = edition.local
         listener = ListenerOptions(
             name, role=Role.SUBMISSION, trusted_networks=("unix",), remove_fields=fields.remove_fields,
@@ -517,20 +458,12 @@ class Assembly:
 
     async def stop(self, limit_s: float) -> None:
         """Lets no new session in. What is under way ends within the limit; the rest stays in the spool."""
-        if self._submissions is not None and self._submit_server is not None:
-            self._submit_server.close()
-        if self._local_server is not None:
-            self._local_server.close()
+        self.local.close()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
-        if self._submissions is not None:
-            sessions.append(self._submissions.stop(limit_s))
-        if self._local is not None:
-            sessions.append(self._local.stop(limit_s))
-        if self._drop is not None:
-            sessions.append(self._drop.stop(limit_s))
-        quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, return_exceptions=True)
+        others = self.local.stop(limit_s)
+        quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, *others, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
             await self._opener.end_programs()
@@ -692,19 +625,7 @@ class Assembly:
     def _expanded_reports(
         self, stored: Stored, given: tuple[Recipient, ...], events: tuple[Event, ...]
     ) -> tuple[tuple[Stored, ...], tuple[Event, ...]]:
-        """The "expanded" DSNs for those whose aliases became several mailboxes (RFC 3461 §5.2.7.3), and the "delivered"
-        ones for lists with an owner (§5.2.7.1)."""
-        by_name = {str(recipient.given or recipient.address): recipient for recipient in given}
-        reached = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "the alias was expanded", transport="")
-        taken = Attempt(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "it was passed to the list", transport="")
-        reports = [
-            RecipientReport(by_name[event.recipient], DsnAction.DELIVERED, taken)
-            if event.listed
-            else RecipientReport(by_name[event.recipient], DsnAction.EXPANDED, reached, into_count=len(event.into))
-            for event in events
-            if isinstance(event, Expanded) and (len(event.into) > 1 or event.listed) and event.recipient in by_name
-        ]  # no copy's
-        return self._reporter.make(reports, stored.envelope, stored.content)
+        return self._reporter.make(of_expansion(given, events), stored.envelope, stored.content)
 
     def _refused_reports(
         self, reports: Sequence[RecipientReport], stored: Stored, new_id: Callable[[int], int] | None = None
@@ -726,8 +647,7 @@ class Assembly:
                 self._note_once("info", "new certificates are in force")
         if accounts is not None:
             accounts.refresh()
-        if self._drop is not None:
-            self._drop.look()
+        self.local.look()
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:
