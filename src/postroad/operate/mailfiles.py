@@ -19,7 +19,7 @@ import msgspec
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient, Ret
+from postroad.mail.envelope import Body, Envelope, Forwarded, Notify, Peer, Recipient, Ret, Via
 from postroad.mail.message import (
     FIELD_NAME_MAX,
     LINE_MAX,
@@ -29,6 +29,7 @@ from postroad.mail.message import (
     joins,
     lines_fit,
 )
+from postroad.mail.tls_details import TlsDetails
 from postroad.protocol.grammar import parse_mailbox
 from postroad.store import content as contents
 from postroad.store.values import Waiting
@@ -62,6 +63,44 @@ class ExportedRecipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     text: str = ""
     sender: str = ""
     released: bool = False
+    remote: str = ""
+
+
+class ExportedVia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `mail.envelope.Via`."""
+
+    protocol: str
+    address: str = ""
+    port: int = 0
+    destination: str = ""
+    destination_port: int = 0
+    authority: str = ""
+    alpn: str = ""
+    unique_id: str = ""
+    common_name: str = ""
+
+
+class ExportedForwarded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `mail.envelope.Forwarded`."""
+
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    protocol: str = ""
+    hello: str = ""
+    ident: str = ""
+    source: str = ""
+
+
+class ExportedTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `mail.tls_details.TlsDetails`."""
+
+    bits: int = 0
+    server_name: str = ""
+    subject: str = ""
+    issuer: str = ""
+    sha256: str = ""
+    verified: bool = False
 
 
 class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +113,11 @@ class ExportedPeer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: str = ""
     identity: str = ""
     listener: str = ""
+    via: ExportedVia | None = None
+    name: str = ""
+    forwarded: ExportedForwarded | None = None
+    tls_details: ExportedTls | None = None
+    trusted: bool = False
 
 
 class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,12 +193,30 @@ def _exported(envelope: Envelope, waiting: tuple[Waiting, ...], size: int, diges
         envelope.accepted_us, size, digest, envelope.message_id, envelope.body.value, envelope.smtputf8,
         envelope.ret.value, envelope.envid, list(envelope.parameters),
         identifier.text(envelope.parent) if envelope.parent else "",
-        ExportedPeer(**_fields(envelope.peer)), list(envelope.classes),
+        _twin(envelope.peer), list(envelope.classes),
     )  # fmt: skip
 
 
-def _fields(peer: Peer | ExportedPeer) -> dict[str, Any]:
-    return {name: getattr(peer, name) for name in ExportedPeer.__struct_fields__}
+_TWINS: Final[dict[type, type]] = {
+    Peer: ExportedPeer, Via: ExportedVia, Forwarded: ExportedForwarded, TlsDetails: ExportedTls,
+}  # fmt: skip
+_TWINS_BACK: Final = {twin: kind for kind, twin in _TWINS.items()}
+
+
+def _twin(value: Any) -> Any:
+    """A peer, or a part of it, as it stands in the .json, where fields have names."""
+    kind = _TWINS.get(type(value))
+    if kind is None:
+        return value
+    return kind(**{name: _twin(each) for name, each in msgspec.structs.asdict(value).items()})
+
+
+def _of_twin(value: Any) -> Any:
+    """The other way."""
+    kind = _TWINS_BACK.get(type(value))
+    if kind is None:
+        return value
+    return kind(**{name: _of_twin(each) for name, each in msgspec.structs.asdict(value).items()})
 
 
 def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
@@ -163,7 +225,7 @@ def _recipient(recipient: Recipient, row: Waiting | None) -> ExportedRecipient:
     return ExportedRecipient(
         str(recipient.address), [each.name or "" for each in recipient.notify], recipient.orcpt,
         str(recipient.given or ""), list(recipient.parameters), row.held, row.attempts, key, row.due_us,
-        row.delay_reported, row.status, row.text, str(recipient.sender or ""), row.released,
+        row.delay_reported, row.status, row.text, str(recipient.sender or ""), row.released, row.remote,
     )  # fmt: skip
 
 
@@ -230,13 +292,13 @@ def _envelope(path: Path, exported: Exported) -> tuple[Envelope, tuple[Waiting, 
     _check_texts(path, exported)
     envelope = Envelope(
         old, _address(path, "reverse_path", exported.reverse_path) if exported.reverse_path else None, recipients,
-        exported.size, exported.accepted_us, Peer(**_fields(exported.peer)), body, exported.smtputf8, ret,
+        exported.size, exported.accepted_us, _of_twin(exported.peer), body, exported.smtputf8, ret,
         exported.envid, exported.message_id[:MESSAGE_ID_MAX], tuple(exported.parameters), 0,
         classes=tuple(exported.classes),
     )  # fmt: skip
     waiting = tuple(
         Waiting(index, max(0, each.due_us), each.destination, max(0, each.attempts), each.held, each.told,
-                each.status, each.text, released=each.released)
+                each.status, each.text, each.remote, released=each.released)
         for index, each in enumerate(exported.recipients)
     )  # fmt: skip
     return envelope, waiting
@@ -246,15 +308,25 @@ def _check_texts(path: Path, exported: Exported) -> None:
     """What goes into commands, fields or the log holds no control octet."""
     texts = {"envid": exported.envid, "message_id": exported.message_id}
     texts |= {f"classes[{index}]": text for index, text in enumerate(exported.classes)}
-    texts |= {f"peer.{name}": str(getattr(exported.peer, name)) for name in exported.peer.__struct_fields__}
+    texts |= dict(_texts("peer", exported.peer))
     texts |= {f"parameters.{name}": f"{name}={value}" for name, value in exported.parameters}
     for index, each in enumerate(exported.recipients):
         texts |= {f"recipients[{index}].orcpt": each.orcpt, f"recipients[{index}].text": each.text}
-        texts |= {f"recipients[{index}].status": each.status, f"recipients[{index}].destination": each.destination}
+        texts |= {f"recipients[{index}].remote": each.remote, f"recipients[{index}].status": each.status}
+        texts |= {f"recipients[{index}].destination": each.destination}
         texts |= {f"recipients[{index}].parameters.{name}": f"{name}={value}" for name, value in each.parameters}
     for name, text in texts.items():
         if any(char < " " or char == "\x7f" for char in text):
             raise UnfitFile(f"{path}: {name}: holds a control character")
+
+
+def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """The texts in a structure, by their names."""
+    if isinstance(value, msgspec.Struct):
+        for inner, each in msgspec.structs.asdict(value).items():
+            yield from _texts(f"{name}.{inner}", each)
+    elif isinstance(value, str):
+        yield name, value
 
 
 def _read_recipient(path: Path, each: ExportedRecipient) -> Recipient:
