@@ -65,7 +65,9 @@ class PaceRule(msgspec.Struct, frozen=True):
     domain: Annotated[
         tuple[str, ...],
         Meta(
-            description="Recipients' domains. Each one gets these limits for itself.",
+            description="Recipients' domains. Each one gets these limits for itself. If mail for a domain takes "
+            "several ways (REQUIRETLS, another source address, another next hop), each of these destinations has the "
+            "limits; `mx` limits the hosts for all of them together.",
         ),
     ] = ()
     mx: Annotated[

@@ -28,7 +28,8 @@ RECIPIENT = Recipient(
 )  # fmt: skip
 ENVELOPE = Envelope(
     1 << 40, Address("s", "x.test"), (RECIPIENT, Recipient(Address("c", "a.test"))), len(CONTENT),
-    1_700_000_000_000_000, PEER, Body.EIGHT_BIT_MIME, True, Ret.HDRS, "envid", "<id@x.test>", (("AUTH", "<>"),), 7, classes=("bulk",),
+    1_700_000_000_000_000, PEER, Body.EIGHT_BIT_MIME, True, Ret.HDRS, "envid", "<id@x.test>", (("AUTH", "<>"),), 7,
+    classes=("bulk",),
 )  # fmt: skip
 WAITING = (
     Waiting(0, 1_700_000_001_000_000, "a.test", 3, True, True, "4.4.1", "away", "mx.a.test", 5, True),
