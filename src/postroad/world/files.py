@@ -8,6 +8,7 @@ because this also works on network disks, and if a symbolic link is changed to a
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -78,7 +79,8 @@ class Watch:
 
 def open_file(path: str) -> BufferedReader:
     """A regular file (or the null device) for reading; OSError if it is something else. It waits for nobody: who may
-    write to the folder of a file could put a FIFO or a device in its place, and reading that may never end."""
+    write to the folder of a file could put a FIFO or a device in its place, and reading that may never end. A byte
+    order mark of UTF-8, which editors of other systems write, is passed over."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         state = os.fstat(handle)
@@ -86,7 +88,18 @@ def open_file(path: str) -> BufferedReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(state.st_mode) and state.st_rdev != _NULL_DEVICE:
             raise OSError(errno.EINVAL, "it is a device, a FIFO or a socket, not a file", path)
-        return open(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+    return _behind_mark(os.fdopen(handle, "rb"))
+
+
+def _behind_mark(file: BufferedReader) -> BufferedReader:
+    """The file, behind its byte order mark if it has one."""
+    try:
+        if file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+            file.read(len(codecs.BOM_UTF8))
+    except BaseException:
+        file.close()
+        raise
+    return file

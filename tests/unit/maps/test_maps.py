@@ -16,6 +16,7 @@ from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.simple import FirstSource, UnionSource
 from postroad.maps.steps import KeyStep, steps_of
+from postroad.route.recipients import read_names
 from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
 from tests.unit.maps.fakes import Broken, Fixed, Waiting, named
@@ -170,6 +171,15 @@ def test_a_file_is_read_again_and_a_broken_one_keeps_the_old_entries(tmp_path: P
     path.write_text("a 4\n")
     look(maps)
     assert maps["people"].look_up("a") == "4"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path: Path) -> None:
+    path = tmp_path / "people"
+    path.write_bytes(b"\xef\xbb\xbfada@x.org 1\r\nbob@x.org 2\r\n")
+    people = made(text("people", path))["people"]
+    assert [people.look_up(key) for key in ("ada@x.org", "bob@x.org")] == ["1", "2"]
+    path.write_bytes(b"\xef\xbb\xbfada\r\nbob\r\n")
+    assert read_names(str(path), "", "+") == {"ada": 0, "bob": 0}
 
 
 def test_a_file_that_is_being_written_waits_until_it_is_whole(tmp_path: Path) -> None:
