@@ -31,6 +31,8 @@ class SqlStatement(msgspec.Struct, frozen=True):
 
     def arguments(self, key: str) -> tuple[str, ...] | None:
         """The parameters for a key; None if the key lacks one of them."""
+        if self.letters == ("s",):
+            return (key,) if key else None
         local_part, at, domain = key.rpartition("@")
         labels = domain.split(".")[::-1] if domain else key.split(".")[::-1]
         found: list[str] = []

@@ -19,7 +19,7 @@ by asking for odd keys.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, Protocol
 
@@ -82,6 +82,22 @@ class _Kept(msgspec.Struct):
     good_until: float
 
 
+Place = tuple[str, bool]
+"""A key, and whether it is a part of the thing looked up."""
+
+
+class _UnderWay:
+    """A look-up. `waiters`: each who asked has a future of its own, so that one may give up and the others go on."""
+
+    __slots__ = ("is_late", "task", "until", "waiters")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.is_late = False
+        self.task: asyncio.Task[None] | None = None  # None while it is queued
+        self.waiters: list[asyncio.Future[Answer]] = []
+
+
 class WaitingSource:
     """A driver under these limits. `tell`: hears when the map goes away, and when it is back."""
 
@@ -93,9 +109,11 @@ class WaitingSource:
         self._name = name
         self._tell = tell
         self.may_keep = options.cache_max > 0 and min(options.cache_s, options.cache_missing_s) >= FRESH_S
-        self._kept: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
-        self._under_way: dict[tuple[str, bool], asyncio.Task[Answer]] = {}
-        self._places: asyncio.Semaphore | None = None
+        self._kept: OrderedDict[Place, _Kept] = OrderedDict()
+        self._under_way: dict[Place, _UnderWay] = {}  # the oldest first
+        self._queued: deque[Place] = deque()  # those that wait until fewer are fetched
+        self._fetched = 0  # how many are fetched now
+        self._timer: asyncio.TimerHandle | None = None  # for the oldest that is not late
         self._failures = 0  # in a row
         self._paused_until = 0.0
         self._why = ""
@@ -116,13 +134,22 @@ class WaitingSource:
         if kept is not None and now < kept.fresh_until:
             self._kept.move_to_end(place)
             return kept.value
-        task = self._under_way.get(place)
-        if task is None:
+        found = self._under_way.get(place)
+        if found is None:
             refused = self._refused(now)
             if refused is not None:
                 return self._last_good(place, now, refused)
-            task = self._under_way[place] = loop.create_task(self._fetch(place))
-        return asyncio.shield(task)
+            found = self._under_way[place] = _UnderWay(now + self._options.timeout_s)
+            if self._timer is None:
+                self._timer = loop.call_at(found.until, self._look_at_late_ones, loop)
+            if self._fetched < self._options.at_once_max:
+                self._fetched += 1
+                found.task = loop.create_task(self._fetch(place))
+            else:
+                self._queued.append(place)
+        waiter = loop.create_future()
+        found.waiters.append(waiter)
+        return waiter
 
     def known(self, key: str, part: bool = False) -> Answer | NoAnswer:
         if len(key) > KEY_MAX:
@@ -146,39 +173,82 @@ class WaitingSource:
             self._paused_until = now + self._options.pause_s  # this look-up tries it for all
         return None
 
-    def _last_good(self, place: tuple[str, bool], now: float, why: str) -> Answer:
+    def _last_good(self, place: Place, now: float, why: str) -> Answer:
         kept = self._kept.get(place)
         if kept is not None and now < kept.good_until:
             return kept.value
         return NotNow(f"map {self._name}: {why}")
 
-    async def _fetch(self, place: tuple[str, bool]) -> Answer:
-        loop, options = asyncio.get_running_loop(), self._options
+    async def _fetch(self, place: Place) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(options.timeout_s):
-                if self._places is None:
-                    self._places = asyncio.Semaphore(options.at_once_max)
-                async with self._places:
-                    value = await self._driver.fetch(*place)
+            value = await self._driver.fetch(*place)
             if value is not None and len(value) > VALUE_MAX:
                 raise ValueError(f"the answer has more than {VALUE_MAX:,} characters")
-        except TimeoutError as error:
-            text = str(error) or f"no answer in {options.timeout_s:g} s"
-            return self._failed(place, text)
         except asyncio.CancelledError:
-            if not self._closed:
+            if self._under_way[place].is_late:
+                answer = self._too_late(place)
+            elif self._closed:
+                answer = self._last_good(place, loop.time(), _CLOSED)
+            else:
+                self._fetched -= 1
+                self._end(place, None)
                 raise
-            return self._last_good(place, loop.time(), _CLOSED)
+        except TimeoutError as error:
+            answer = self._failed(place, str(error)) if str(error) else self._too_late(place)
         except (Away, OSError) as error:
-            return self._failed(place, str(error) or type(error).__name__)
+            answer = self._failed(place, str(error) or type(error).__name__)
         except Exception as error:  # of this key alone
-            return self._last_good(place, loop.time(), f"{type(error).__name__}: {error}")
-        finally:
-            self._under_way.pop(place, None)
-        self._answered(place, value, loop.time())
-        return value
+            answer = self._last_good(place, loop.time(), f"{type(error).__name__}: {error}")
+        else:
+            self._answered(place, value, loop.time())
+            answer = value
+        self._end(place, (answer,))
+        self._fetched -= 1
+        if self._queued:
+            self._fetch_next(loop)
 
-    def _answered(self, place: tuple[str, bool], value: str | None, now: float) -> None:
+    def _fetch_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._queued and self._fetched < self._options.at_once_max:
+            place = self._queued.popleft()
+            found = self._under_way.get(place)
+            if found is not None and found.task is None:  # else it was too late
+                self._fetched += 1
+                found.task = loop.create_task(self._fetch(place))
+
+    def _end(self, place: Place, answer: tuple[Answer] | None) -> None:
+        """All who wait get the answer; None: there is none, because the loop ends."""
+        for waiter in self._under_way.pop(place).waiters:
+            if answer is None:
+                waiter.cancel()
+            elif not waiter.done():
+                waiter.set_result(answer[0])
+
+    def _look_at_late_ones(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End what has taken too long. One timer serves all: they end in the order in which they began."""
+        self._timer = None
+        now = loop.time()
+        late: list[Place] = []
+        for place, found in self._under_way.items():
+            if found.until > now:
+                self._timer = loop.call_at(found.until, self._look_at_late_ones, loop)
+                break
+            if not found.is_late:
+                late.append(place)
+        for place in late:
+            found = self._under_way[place]
+            found.is_late = True
+            if found.task is None:
+                self._end(place, (self._too_late(place),))
+            else:
+                loop.call_soon(found.task.cancel)  # not before it has begun: only then it ends with an answer
+        if late:
+            self._queued = deque(place for place in self._queued if place in self._under_way)
+
+    def _too_late(self, place: Place) -> Answer:
+        return self._failed(place, f"no answer in {self._options.timeout_s:g} s")
+
+    def _answered(self, place: Place, value: str | None, now: float) -> None:
         if self._failures >= self._options.failures_max:
             self._tell("info", f"map {self._name} answers again")
         self._failures = 0
@@ -189,7 +259,7 @@ class WaitingSource:
             if len(self._kept) > self._options.cache_max:
                 self._kept.popitem(last=False)
 
-    def _failed(self, place: tuple[str, bool], why: str) -> Answer:
+    def _failed(self, place: Place, why: str) -> Answer:
         now = asyncio.get_running_loop().time()
         self._failures += 1
         self._why = why
@@ -201,6 +271,11 @@ class WaitingSource:
 
     def close(self) -> None:
         self._closed = True
-        for task in self._under_way.values():
-            task.get_loop().call_soon(task.cancel)  # not before it has begun: only then it ends with an answer
+        if self._timer is not None:
+            self._timer.cancel()
+        for place, found in list(self._under_way.items()):
+            if found.task is not None:
+                found.task.get_loop().call_soon(found.task.cancel)  # not before it has begun
+            else:
+                self._end(place, (self._last_good(place, found.until, _CLOSED),))
         self._driver.close()

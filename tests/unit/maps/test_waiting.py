@@ -104,6 +104,38 @@ async def test_a_look_up_ends_in_time_also_if_it_waits_for_a_place() -> None:
     assert house.driver.asked == ["k0"]
 
 
+async def test_who_waits_for_a_place_is_served_in_turn_and_what_was_too_late_is_forgotten() -> None:
+    house = House(at_once_max=1, timeout_s=0.05)
+    house.driver.gate = asyncio.Event()
+    answers = await asyncio.gather(*(house.ask(key) for key in "abc"))
+    assert all(isinstance(answer, NotNow) for answer in answers) and house.driver.asked == ["a"]
+    house.source._failures = 0
+    house.driver.gate.set()
+    assert await asyncio.gather(*(house.ask(key) for key in "cab")) == ["value of c", "value of a", "value of b"]
+    assert house.driver.asked == ["a", "c", "a", "b"]
+    assert not house.source._under_way and not house.source._queued and house.source._fetched == 0
+
+
+async def test_one_who_gives_up_takes_no_answer_from_the_others() -> None:
+    house = House()
+    first, second = asyncio.ensure_future(house.ask("ada")), asyncio.ensure_future(house.ask("ada"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == "value of ada" and house.driver.asked == ["ada"]
+    assert first.cancelled()
+
+
+async def test_who_waits_for_a_place_of_a_map_that_is_closed_is_told() -> None:
+    house = House(at_once_max=1)
+    house.driver.gate = asyncio.Event()
+    asked = [asyncio.ensure_future(house.ask(key)) for key in "ab"]
+    await asyncio.sleep(0)
+    house.source.close()
+    for each in asked:
+        assert await each == NotNow("map people: it is closed")
+    assert house.driver.asked == ["a"]
+
+
 async def test_a_server_that_is_away_is_left_alone_and_its_last_answers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     time, house = Time(monkeypatch), House(cache_s=1, cache_missing_s=1, last_good_s=100, failures_max=3, pause_s=10)
     house.driver.answer = {"ada": "1"}.get
