@@ -33,7 +33,8 @@ def test_aliases_that_go_wrong_and_come_right_again(tmp_path: Path) -> None:
 
     def look() -> list[tuple[str, str]]:
         noted.clear()
-        Assembly._look_at_tables(cast(Any, node))
+        for _ in range(2):  # a file that is being written is left alone: two looks must see the same
+            Assembly._look_at_tables(cast(Any, node))
         return [(each.level, each.text) for each in noted]
 
     assert look() == []
