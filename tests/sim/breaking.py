@@ -34,7 +34,9 @@ from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.mail.size_limits import SizeLimits
+from postroad.node.frames import NoticeWanted
 from postroad.node.offices.permits import PermitOffice
+from postroad.node.offices.sending import SendingOffice
 from postroad.node.wiring.sending import Sending
 from postroad.protocol import sending as wire_sending
 from postroad.protocol import seven_bit, stuffing
@@ -975,6 +977,22 @@ def workers_do_not_hear_what_others_have_taken(patch: Patch) -> None:
 
 def who_is_over_a_limit_is_refused_for_good(patch: Patch) -> None:
     patch(sending, "defer", lambda code, *texts: reject(550, *texts))
+
+
+@_of("limited")
+def recipients_do_not_count_for_a_limit(patch: Patch) -> None:
+    real = SendingLimits.count
+    patch(SendingLimits, "count", lambda self, peer, sender, recipients, *more: real(self, peer, sender, 0, *more))
+
+
+@_of("limited")
+def the_postmaster_is_told_of_a_limit_again_and_again(patch: Patch) -> None:
+    patch(SendingOffice, "reached", lambda self, number, key, text: self._send(number, NoticeWanted(text)))
+
+
+@_of("limited")
+def the_postmaster_is_not_told_of_a_limit(patch: Patch) -> None:
+    patch(Sending, "tell_postmaster", lambda self, text: None)
 
 
 # -- Recipients that only the next hop knows

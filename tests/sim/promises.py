@@ -262,7 +262,8 @@ def _sent(house: House, lives: dict[int, Life], submitted: dict[str, Submitted])
     """What is accepted was sent, or is a report; no content was taken for a further message."""
     for life in lives.values():
         accepted = life.accepted
-        if not accepted.parent and accepted.message_id not in submitted:
+        is_ours = accepted.parent or ".notice@" in accepted.message_id
+        if not is_ours and accepted.message_id not in submitted:
             house.ledger.fault(f"{accepted.message_id!r} of <{accepted.reverse_path}> was accepted, and nobody sent it")
 
 

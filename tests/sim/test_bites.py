@@ -66,7 +66,7 @@ def seeds_with(seeds: range, *parts: str) -> Iterator[plans.Plan]:
     for made in seeds_with_much(seeds):
         yield dataclasses.replace(
             made, parts=frozenset(parts), messages=4, loops=0, odd=0, crowd=False, packed=False, dropped=0, crashes=4,
-            limited=False,
+            limited="limited" in parts,
         )  # fmt: skip
 
 
