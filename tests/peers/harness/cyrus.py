@@ -5,14 +5,12 @@ Debian's packages exclude Dovecot's, so they are only unpacked and run in a root
 
 from __future__ import annotations
 
-import contextlib
-import imaplib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.peers.harness import ports
+from tests.peers.harness import imap, ports
 from tests.peers.harness.process import PATIENCE_S, NotReady, Program, accepts, listens, own_to, tail
 from tests.peers.harness.unpacked import Unpacked
 
@@ -104,31 +102,23 @@ class Cyrus:
         self._make_mailboxes()
 
     def _make_mailboxes(self) -> None:
-        with self._imap("cyrus") as imap:
+        with imap.session(self.imap_port, "cyrus", self.password) as connection:
             for user in (*self._users, *self._full):
                 name, _, domain = user.partition("@")
-                _done(imap.create(f"user/{name}@{domain}"))
+                imap.done(connection.create(f"user/{name}@{domain}"))
                 if folder := self._folders.get(user):
-                    _done(imap.create(f"user/{name}/{folder}@{domain}"))
-                    _done(imap.setacl(f"user/{name}/{folder}@{domain}", "anyone", "p"))
+                    imap.done(connection.create(f"user/{name}/{folder}@{domain}"))
+                    imap.done(connection.setacl(f"user/{name}/{folder}@{domain}", "anyone", "p"))
             for user in self._full:
-                _done(imap.setquota(f"user/{user}", "(STORAGE 1)"))
+                imap.done(connection.setquota(f"user/{user}", "(STORAGE 1)"))
 
     def stop(self) -> None:
         self._program.stop()
 
     def messages(self, user: str, folder: str = "INBOX") -> list[bytes]:
         """All messages of a folder of the user, read by IMAP."""
-        with self._imap(user) as imap:
-            _done(imap.select(folder, readonly=True))
-            _, found = imap.search(None, "ALL")
-            messages = []
-            for number in found[0].split():
-                _, parts = imap.fetch(number.decode(), "(BODY.PEEK[])")
-                part = parts[0]
-                assert isinstance(part, tuple)
-                messages.append(part[1])
-            return messages
+        with imap.session(self.imap_port, user, self.password) as connection:
+            return imap.messages(connection, folder)
 
     def wait(self, user: str, of: str, folder: str = "INBOX", within_s: float = PATIENCE_S) -> bytes:
         """Waits until the folder has one message that contains `of`, and returns it."""
@@ -142,15 +132,6 @@ class Cyrus:
                 raise NotReady(f"{user} has no message with {of!r} in {folder}\n{self.log()}")
             time.sleep(0.1)
 
-    @contextlib.contextmanager
-    def _imap(self, user: str) -> Iterator[imaplib.IMAP4]:
-        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=PATIENCE_S)
-        try:
-            imap.login(user, self.password)
-            yield imap
-        finally:
-            imap.logout()
-
     def log(self) -> str:
         return tail(self.directory / "cyrus.out") + self._program.log()
 
@@ -160,7 +141,3 @@ class Cyrus:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _done(answer: tuple[str, object]) -> None:
-    assert answer[0] == "OK", answer

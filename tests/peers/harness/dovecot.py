@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import imaplib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.peers.harness import need, ports
+from tests.peers.harness import imap, need, ports
 from tests.peers.harness.process import PATIENCE_S, NotReady, Program, accepts, listens, own_to, tail
 
 _CONFIG = """\
@@ -140,16 +138,8 @@ class Dovecot:
 
     def messages(self, user: str) -> list[bytes]:
         """All messages of the user's INBOX, read by IMAP."""
-        with self._imap(user) as imap:
-            imap.select("INBOX", readonly=True)
-            _, found = imap.search(None, "ALL")
-            messages = []
-            for number in found[0].split():
-                _, parts = imap.fetch(number.decode(), "(BODY.PEEK[])")
-                part = parts[0]
-                assert isinstance(part, tuple)
-                messages.append(part[1])
-            return messages
+        with imap.session(self.imap_port, user, self.password) as connection:
+            return imap.messages(connection, "INBOX")
 
     def wait(self, user: str, count: int = 1, within_s: float = PATIENCE_S, of: str = "") -> list[bytes]:
         """Waits until the user has `count` messages that contain `of`, and returns these."""
@@ -161,15 +151,6 @@ class Dovecot:
             if time.monotonic() > end:
                 raise NotReady(f"{user} has {len(found)} of {count} messages with {of!r}\n{self.log()}")
             time.sleep(0.1)
-
-    @contextlib.contextmanager
-    def _imap(self, user: str) -> Iterator[imaplib.IMAP4]:
-        imap = imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=PATIENCE_S)
-        try:
-            imap.login(user, self.password)
-            yield imap
-        finally:
-            imap.logout()
 
     def log(self) -> str:
         return tail(self.directory / "dovecot.log") + self._program.log()
