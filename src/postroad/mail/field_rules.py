@@ -17,6 +17,7 @@ import msgspec
 
 from postroad.mail.message import FIELD_NAME, LINE_MAX, raw_fields
 
+RULES_MAX: Final = 100  # entries of one setting
 SAID_MAX: Final = 20  # changes that are told one by one
 
 Matches = Callable[[str], bool]

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from postroad.mail.field_rules import RULES_MAX
 from postroad.mail.header_clients import HeaderClients
 from postroad.mail.policy import Role
 from postroad.protocol.limits import ProtocolLimits
@@ -51,13 +52,12 @@ class Telling(enum.Enum):
 
 
 PriorityProfile = Literal["", "MIXER", "STANAG4406", "NSEP"]  # RFC 6710
-_FIELD_RULES_MAX: Final = 100
 _LOCAL_MAIL: Final = "mail of `sendmail` and `postroad submit`"
 
 
 def _fields_removed(mail: str) -> Meta:
     return Meta(
-        max_length=_FIELD_RULES_MAX,
+        max_length=RULES_MAX,
         description=f"Header fields that are removed from {mail}: names, or patterns such as "
         "`/^Received: .*with ESMTPSA/`, which are matched with the whole field. The Received field that the node "
         "itself adds can be removed, too. docs/rewriting.md says more.",
@@ -66,7 +66,7 @@ def _fields_removed(mail: str) -> Meta:
 
 def _fields_replaced(mail: str) -> Meta:
     return Meta(
-        max_length=_FIELD_RULES_MAX,
+        max_length=RULES_MAX,
         description=f"Header fields that are replaced in {mail}: a pattern, a space and the new field, such as "
         "`/^User-Agent: (.*)/ X-Agent: $1`. The first entry that fits counts.",
     )
@@ -74,7 +74,7 @@ def _fields_replaced(mail: str) -> Meta:
 
 def _fields_added(mail: str) -> Meta:
     return Meta(
-        max_length=_FIELD_RULES_MAX,
+        max_length=RULES_MAX,
         description=f"Header fields that are added to {mail} if it has no field of this name.",
     )
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from postroad.mail.address import Address
+from postroad.mail.field_rules import RULES_MAX
 from postroad.mail.route import Origin, OwnAddress, Retry, SetServer, TlsDemand
 from postroad.route.retry_options import (
     DelayNotice,
@@ -134,19 +135,19 @@ class NextHop(msgspec.Struct, frozen=True):
     remove_fields: Annotated[
         tuple[str, ...],
         Meta(
-            max_length=100,
+            max_length=RULES_MAX,
             description="Header fields that are removed from mail for this server: names, or patterns between slashes. "
             "They are written as those of a `[[listener]]`. The stored message stays as it is.",
         ),
     ] = ()
     replace_fields: Annotated[
         tuple[str, ...],
-        Meta(max_length=100, description="Header fields that are replaced in mail for this server."),
+        Meta(max_length=RULES_MAX, description="Header fields that are replaced in mail for this server."),
     ] = ()
     add_fields: Annotated[
         tuple[str, ...],
         Meta(
-            max_length=100,
+            max_length=RULES_MAX,
             description="Header fields that are added at the end of the header section of mail for this server, if it "
             "has no field of this name.",
         ),
