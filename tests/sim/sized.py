@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.sim.process import Process
     from tests.sim.wire import End
 
-DOMAIN, ADDRESS = "size1.test", "203.0.113.207"  # names whose destination is known at once (`routing`)
+DOMAIN, ADDRESS = "sized1.test", "203.0.113.207"  # names whose destination is known at once (`routing`)
 ROOMY, ROOMY_ADDRESS = "roomy.test1", "203.0.113.208"
 FIRST = 7300  # the number of the first order
 _ROUNDS = 3
