@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from postroad.mail.address import is_ip_address
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, TlsaRecord
 
 
@@ -60,6 +62,12 @@ class SimResolver:
             return DnsAnswer(DnsStatus.NODATA, (), f"{host} has no addresses")
         return DnsAnswer(DnsStatus.FOUND, known)
 
+    async def a(self, host: str) -> DnsAnswer[str]:
+        return _of_version(host, 4, await self.addresses(host))
+
+    async def aaaa(self, host: str) -> DnsAnswer[str]:
+        return _of_version(host, 6, await self.addresses(host))
+
     async def reverse(self, address: str) -> DnsAnswer[str]:
         return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} has no name")
 
@@ -83,3 +91,15 @@ class SimResolver:
         if state == "servfail" or names.chance.random() < names.share:
             return DnsAnswer(DnsStatus.ERROR, (), f"{name}: SERVFAIL")
         return DnsAnswer(DnsStatus.NODATA, (), f"{name} has none") if state == "nodata" else None
+
+
+def _of_version(host: str, version: int, both: DnsAnswer[str]) -> DnsAnswer[str]:
+    """What a query for the addresses of one version finds."""
+    if both.status is not DnsStatus.FOUND:
+        return both
+    if is_ip_address(host):
+        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{host} does not exist")
+    records = tuple(each for each in both.records if ipaddress.ip_address(each).version == version)
+    if not records:
+        return DnsAnswer(DnsStatus.NODATA, (), f"{host} has no such addresses")
+    return DnsAnswer(DnsStatus.FOUND, records)

@@ -80,6 +80,14 @@ class Resolver(Protocol):
         """A and AAAA records as text, A first; FOUND if one of the two has any."""
         ...
 
+    async def a(self, host: str) -> DnsAnswer[str]:
+        """The A records alone, whether or not this node connects by IPv4. Unlike `addresses`, it always asks."""
+        ...
+
+    async def aaaa(self, host: str) -> DnsAnswer[str]:
+        """The AAAA records alone, as with `a`."""
+        ...
+
     async def reverse(self, address: str) -> DnsAnswer[str]:
         """The PTR names of an IP address."""
         ...
@@ -262,6 +270,12 @@ class DnsResolver:
 
     async def cname(self, name: str) -> DnsAnswer[str]:
         return await self._look_up(name, wire.CNAME)  # type: ignore[return-value]  # CNAME records hold names
+
+    async def a(self, host: str) -> DnsAnswer[str]:
+        return await self._look_up(host, wire.A)  # type: ignore[return-value]  # A records hold texts
+
+    async def aaaa(self, host: str) -> DnsAnswer[str]:
+        return await self._look_up(host, wire.AAAA)  # type: ignore[return-value]  # AAAA records hold texts
 
     async def reverse(self, address: str) -> DnsAnswer[str]:
         try:

@@ -42,6 +42,12 @@ class TableResolver:
             return DnsAnswer(DnsStatus(found), (), f"{host}: {found}")
         return DnsAnswer(DnsStatus.FOUND, tuple(found))
 
+    async def a(self, host: str) -> DnsAnswer[str]:
+        raise AssertionError("not wanted here")
+
+    async def aaaa(self, host: str) -> DnsAnswer[str]:
+        raise AssertionError("not wanted here")
+
     async def reverse(self, address: str) -> DnsAnswer[str]:
         raise AssertionError("not wanted here")
 

@@ -151,6 +151,23 @@ async def test_addresses(host: str, settings: dict[str, bool], status: DnsStatus
 
 
 @pytest.mark.parametrize(
+    ("host", "status", "a", "aaaa"),
+    [
+        ("mx1.example.org", DnsStatus.FOUND, ("192.0.2.1", "192.0.2.2"), ("2001:db8::1",)),
+        ("example.org", DnsStatus.NODATA, (), ()),
+        ("nowhere.example", DnsStatus.NXDOMAIN, (), ()),
+        ("192.0.2.9", DnsStatus.NXDOMAIN, (), ()),  # a name like others, for which nobody has an answer ready
+    ],
+)
+async def test_one_address_family(host: str, status: DnsStatus, a: tuple[str, ...], aaaa: tuple[str, ...]) -> None:
+    """Whether the node connects by this version makes no difference."""
+    async with FakeServer(ZONE) as server:
+        asking = resolver(server.address, clock=None, ipv6=False)
+        found = await asking.a(host), await asking.aaaa(host)
+    assert [(each.status, tuple(sorted(each.records))) for each in found] == [(status, a), (status, aaaa)]
+
+
+@pytest.mark.parametrize(
     ("a", "aaaa", "status"),
     [
         ("found", "servfail", DnsStatus.FOUND),
