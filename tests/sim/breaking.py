@@ -20,7 +20,7 @@ from postroad.check import sending, verified
 from postroad.check.client import Clients
 from postroad.check.sending import SendingLimits
 from postroad.check.verified import RecipientQuestions
-from postroad.deliver import folders, http, stream
+from postroad.deliver import delegated, folders, http, porter, program, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop, verp
@@ -37,6 +37,7 @@ from postroad.mail.size_limits import SizeLimits
 from postroad.node.frames import NoticeWanted
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.sending import SendingOffice
+from postroad.node.wiring import forwards
 from postroad.node.wiring.sending import Sending
 from postroad.protocol import sending as wire_sending
 from postroad.protocol import seven_bit, stuffing
@@ -63,7 +64,10 @@ from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
 from postroad.route import batv, srs
+from postroad.route.alias_file import PlainTargets
+from postroad.route.aliases import Aliases
 from postroad.route.domain_maps import MappedDomains
+from postroad.route.includes import IncludingTargets
 from postroad.route.senders import Senders
 from postroad.route.table import RoutingTable
 from postroad.sendmail import places
@@ -1168,6 +1172,72 @@ def senders_hear_of_copies(patch: Patch) -> None:
         rewriting, "copies",
         lambda *given: tuple(replace(each, notify=Notify.FAILURE) for each in real(*given)),
     )  # fmt: skip
+
+
+# -- Programs of aliases, owners of lists, and users with .forward files
+
+
+def a_program_that_cannot_now_counts_as_delivered(patch: Patch) -> None:
+    patch(program, "_EXITS", program._EXITS | {75: "2.0.0"})
+
+
+@_of("targets")
+def a_program_that_cannot_now_fails(patch: Patch) -> None:
+    patch(program, "_EXITS", program._EXITS | dict.fromkeys((71, 74, 75, 78), "5.3.0"))
+
+
+@_of("targets")
+def an_owner_is_not_heeded(patch: Patch) -> None:
+    patch(Aliases, "_owner", lambda self, address, before, asked: None)
+
+
+@_of("targets")
+def an_owner_is_no_return_address(patch: Patch) -> None:
+    patch(dsn, "_by_sender", lambda envelope, reports: [(envelope, reports)])
+
+
+@_of("targets")
+def included_files_are_read_once(patch: Patch) -> None:
+    patch(IncludingTargets, "changes", lambda self: ())
+
+
+@_of("users")
+def a_child_without_an_answer_has_delivered(patch: Patch) -> None:
+    real = delegated.read_answer
+    done = Result(Outcome.DELIVERED, Reach.RECIPIENT, "2.0.0", "")
+    patch(delegated, "read_answer", lambda octets: real(octets) if octets else done)
+
+
+@_of("users")
+def mail_fails_without_the_porter(patch: Patch) -> None:
+    patch(delegated, "deferred", lambda status, text: Result(Outcome.FAILED, Reach.RECIPIENT, "5.3.0", text))
+
+
+@_of("users")
+def all_mail_is_delivered_as_one_user(patch: Patch) -> None:
+    patch(porter, "mailbox_name", lambda local_part, options: "fay")
+
+
+@_of("users")
+def a_file_that_cannot_be_read_now_counts_as_none(patch: Patch) -> None:
+    real = forwards.read_forward
+    patch(forwards, "read_forward", lambda octets: replace(real(octets), not_now=""))
+
+
+@_of("users")
+def what_is_sound_in_a_broken_forward_file_counts(patch: Patch) -> None:
+    real = PlainTargets.read
+
+    def read(self: PlainTargets, word: str, source: Any) -> Any:
+        found = real(self, word, source)
+        return () if isinstance(found, str) and source.place == "forwards" else found
+
+    patch(PlainTargets, "read", read)
+
+
+@_of("users")
+def a_forward_file_is_read_once(patch: Patch) -> None:
+    patch(forwards, "_OPTIONS", replace(forwards._OPTIONS, cache_s=1e6, cache_missing_s=1e6))
 
 
 # -- The drop folder

@@ -115,8 +115,10 @@ class SimDisk:
             return
         content = messages(path.with_suffix("").read_bytes())[-1]
         fields = dict(line.split(": ", 1) for line in content.decode("utf-8", "replace").split("\n")[:2])
+        is_of_alias = path.parent.name == "targets"  # whose recipient is the file
         self._ledger.deliveries.append(Delivery(
-            message_id_of(content), fields["Delivered-To"], self._now(), "mbox", content, self._owner,
+            message_id_of(content), str(path.with_suffix("")) if is_of_alias else fields["Delivered-To"], self._now(),
+            "mbox", content, self._owner,
             signing.plain(fields["Return-Path"].strip("<>")), path=fields["Return-Path"].strip("<>"),
         ))
 
@@ -211,13 +213,12 @@ def rows(spool: Path, shards: list[int]) -> list[tuple[int, str, str, int, bool]
         try:
             for (octets,) in connection.execute("SELECT envelope FROM fresh"):
                 envelope = codec.decode_envelope(octets)
-                names = [str(each.address) for each in envelope.recipients]
+                names = [each.name for each in envelope.recipients]
                 found += [(envelope.id, envelope.message_id, name, 0, False) for name in names]
             query = "SELECT envelope, number, due_us, held FROM recipient JOIN message USING (id)"
             for octets, number, due_us, held in connection.execute(query):
                 envelope = codec.decode_envelope(octets)
-                address = str(envelope.recipients[number].address)
-                found.append((envelope.id, envelope.message_id, address, due_us, bool(held)))
+                found.append((envelope.id, envelope.message_id, envelope.recipients[number].name, due_us, bool(held)))
         finally:
             connection.close()
     return found

@@ -51,7 +51,7 @@ from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorR
 from postroad.report.line import human_line
 from postroad.report.log import Log
 from postroad.world.programs import ProgramResult
-from tests.sim import signing
+from tests.sim import signing, targets
 from tests.sim.by_http import Link
 from tests.sim.disk import SimDisk, SimQuickness, crash_image, rows
 from tests.sim.inspecting import ON_PURPOSE
@@ -60,13 +60,14 @@ from tests.sim.names import SimResolver
 from tests.sim.plan import toml
 from tests.sim.process import Process
 from tests.sim.routing import slowed
+from tests.sim.users import SimPorter
 from tests.sim.virtual import VirtualClock
 from tests.sim.wire import SimNetwork, Socket
 
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-LOCAL_DESTINATIONS = 4  # of Maildirs, of mbox files, of programs and by HTTP
+LOCAL_DESTINATIONS = 7  # of Maildirs, mbox files, programs, by HTTP, by the porter; a program and a file of aliases
 GUARD_S = 0.001  # how long a frame of the guard takes
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
@@ -119,6 +120,8 @@ class SimPrograms:
 
     async def run(self, command: Any, *, stdin: bytes | Path = b"", environment: Any, **more: Any) -> ProgramResult:
         house = self._house
+        if command[0] == targets.PROGRAM:
+            return await self._run_target(command, stdin, environment)
         await asyncio.sleep(house.chance.random())
         if not house.healed and house.chance.random() < 0.2:
             return ProgramResult(house.chance.choice((75, 69, -1)), output=b"cannot")
@@ -129,6 +132,23 @@ class SimPrograms:
         )
         house.taken(delivery)
         await asyncio.sleep(house.chance.random())
+        return ProgramResult(0)
+
+
+    async def _run_target(self, command: Any, stdin: bytes | Path, environment: Any) -> ProgramResult:
+        """The program of an alias (`targets`)."""
+        house = self._house
+        part = next(each for each in house.parts if isinstance(each, targets.Targets))
+        await asyncio.sleep(part.chance.random())
+        ended = await part.runs()
+        if ended is not None:
+            return ended
+        content = stdin if isinstance(stdin, bytes) else stdin.read_bytes()
+        house.taken(Delivery(
+            message_id_of(content), f"|{' '.join(command)}", house.base.now, "program", content, self._owner,
+            environment["SENDER"],
+        ))  # fmt: skip
+        await asyncio.sleep(part.chance.random())
         return ProgramResult(0)
 
 
@@ -305,6 +325,7 @@ class Node:
             network=SimNetwork(house.wires, process, "192.0.2.1", house.tls_fails),
             programs=SimPrograms(house, name),
             http_link=partial(Link, house, name),
+            porter=SimPorter(house, name, disk.posix()) if "users" in house.plan.parts else None,
             entropy=random.Random(f"entropy {house.plan.seed} {name}"),
             resolver=lambda dns: SimResolver(house.names),
             disk=Disk(

@@ -73,6 +73,14 @@ class Part:
     def heard(self, order: Order, submitted: Submitted, to: str, answer: str) -> None:
         """A client has heard an answer: to RCPT for `to`, or to the content (`to` is "")."""
 
+    def mailboxes(self, told: str, life: Life) -> tuple[str, ...] | None:
+        """What a recipient, as a client named it, has become; None if it is not of this part."""
+        return None
+
+    def sender(self, life: Life, recipient: str) -> str | None:
+        """The sender with whom mail for a recipient must come; None if that is the sender of the message."""
+        return None
+
     def check(self, seen: Seen) -> None:
         """What must hold, when all is over."""
 

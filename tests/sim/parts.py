@@ -10,6 +10,8 @@ from tests.sim.copied import Copied
 from tests.sim.held import HeldMail
 from tests.sim.part import Part
 from tests.sim.sized import Sized
+from tests.sim.targets import Targets
+from tests.sim.users import Users
 from tests.sim.variable import Variable
 from tests.sim.verifying import Verifying
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
+    "targets": Targets, "users": Users,
 }  # fmt: skip
 
 

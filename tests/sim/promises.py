@@ -35,7 +35,7 @@ from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
 from postroad.store.sqlite.searching import HistoryReader
-from tests.sim import dropping, line_ends, mboxes, sending_limits, signing
+from tests.sim import dropping, line_ends, mboxes, sending_limits, signing, targets
 from tests.sim.inspecting import all_marked
 from tests.sim.ledger import Delivery, Submitted, message_id_of
 from tests.sim.part import Seen
@@ -177,7 +177,7 @@ def _own_words(house: House, life: Life, event: Attempted) -> None:
     if found is None:
         return
     sender, recipient = house.ledger.refusals[int(found[1])]
-    known = sender == life.accepted.reverse_path and (not recipient or recipient in event.recipients)
+    known = sender == _sender(house, life, event.recipients[0]) and (not recipient or recipient in event.recipients)
     if not known and event.attempt.outcome is Outcome.FAILED:
         told = f"{event.attempt.reply} was said of {sender} to {recipient or 'all'}"
         house.ledger.fault(f"{told}, not of {life.accepted.reverse_path} to {event.recipients}"[:300])
@@ -252,7 +252,7 @@ def _acknowledged(
             continue
         if not each.is_left and identifier.text(id) != each.queue_id:
             house.ledger.fault(f"{each.message_id} was told {each.queue_id}, the history says {identifier.text(id)}")
-        final = {mailbox for told in each.told for mailbox in ALIASES.get(told, (told,))}
+        final = {mailbox for told in each.told for mailbox in _mailboxes(house, lives[id], told)}
         there = set(lives[id].accepted.recipients)
         if not final <= there:
             house.ledger.fault(f"{each.message_id}: recipients {sorted(final - there)} had their 250 and are not there")
@@ -320,8 +320,8 @@ def _deliveries_known(
             house.ledger.fault(f"{message_id} came to {came[0].place} and was never accepted")
         elif recipient not in lives[id].accepted.recipients:
             house.ledger.fault(f"{message_id} came to {recipient}, who is no recipient of it")
-        elif came[0].sender != lives[id].accepted.reverse_path:
-            house.ledger.fault(f"{message_id} came with the reverse-path <{came[0].sender}>")
+        elif came[0].sender != _sender(house, lives[id], recipient):
+            house.ledger.fault(f"{message_id} came with the reverse-path <{came[0].sender}> to {recipient}")
 
 
 def _whole(house: House, submitted: dict[str, Submitted]) -> None:
@@ -381,7 +381,7 @@ def _maildirs(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -
 
 def _mbox_files(house: House, deliveries: dict[tuple[str, str], list[Delivery]]) -> None:
     """The same of mbox files: whole messages, and no half ones between them."""
-    files = (house.folder / "mail" / "mbox.test").glob("*")
+    files = [path for name in ("mbox.test", targets.FOLDER) for path in (house.folder / "mail" / name).glob("*")]
     held = Counter(each for path in files if path.suffix != LOCK for each in mboxes.messages(path.read_bytes()))
     came = Counter(each.content for all_of in deliveries.values() for each in all_of if each.place == "mbox")
     for content, count in ((held - came) + (came - held)).items():
@@ -429,12 +429,15 @@ def _reports(
             fault(f"a report {dsn.message_id} on {dsn.about!r}, which was never accepted")
             continue
         accepted = lives[id].accepted
+        senders = {_sender(house, lives[id], recipient) for recipient in dsn.recipients}
+        if dsn.to == targets.READER and senders == {targets.OWNER}:
+            continue  # the part sees to that
         if accepted.reverse_path != signing.plain(dsn.to) and not (not accepted.reverse_path and house.plan.postmaster):
             fault(f"the report {dsn.message_id} on a message of <{accepted.reverse_path}> went to {dsn.to}")
         for recipient in dsn.recipients:
             told[dsn.about, recipient, dsn.action] += 1
     for (about, recipient, action), count in told.items():
-        if count > len(ALIASES.get(recipient, (recipient,))):
+        if count > len(_mailboxes(house, lives[by_id[about]], recipient)):
             fault(f"{count} reports that {about} for {recipient} is {action}")
         _truthful(house, lives[by_id[about]], recipient, action)
     _children(house, lives)
@@ -444,7 +447,7 @@ def _reports(
 
 def _truthful(house: House, life: Life, recipient: str, action: str) -> None:
     """A mailbox that an alias led to is named as the client named it."""
-    named = [each for each in life.ends if each == recipient or each in ALIASES.get(recipient, ())]
+    named = [each for each in life.ends if each == recipient or each in _mailboxes(house, life, recipient)]
     ends = next((life.ends[each] for each in named if life.ends[each] == [action]), [])
     if (action == "failed" and ends != ["failed"]) or (action in ("delivered", "relayed") and ends != [action]):
         house.ledger.fault(f"a report says {action}: {life.accepted.message_id} for {recipient}, the history {ends}")
@@ -568,6 +571,17 @@ def check_counts(house: House) -> None:
 
 
 # -- trace ---------------------------------------------------------------------------------------------------
+
+
+def _mailboxes(house: House, life: Life, told: str) -> tuple[str, ...]:
+    """What a recipient has become, as the client named it."""
+    found = [made for part in house.parts if (made := part.mailboxes(told, life)) is not None]
+    return found[0] if found else ALIASES.get(told, (told,))
+
+
+def _sender(house: House, life: Life, recipient: str) -> str:
+    found = [made for part in house.parts if (made := part.sender(life, recipient)) is not None]
+    return found[0] if found else life.accepted.reverse_path
 
 
 def _trace_agrees(house: House, lives: dict[int, Life]) -> None:
