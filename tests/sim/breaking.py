@@ -1177,6 +1177,7 @@ def senders_hear_of_copies(patch: Patch) -> None:
 # -- Programs of aliases, owners of lists, and users with .forward files
 
 
+@_of("targets")
 def a_program_that_cannot_now_counts_as_delivered(patch: Patch) -> None:
     patch(program, "_EXITS", program._EXITS | {75: "2.0.0"})
 

@@ -113,7 +113,8 @@ class Targets(Part):
         return life.expanded.get(told, ()) if told == LIST else None
 
     def sender(self, life: Life, recipient: str) -> str | None:
-        return OWNER if life.accepted.reverse_path and recipient in life.expanded.get(LIST, ()) else None
+        members = (LIST, *life.expanded.get(LIST, ()))  # in reports, the list stands for its program and its file
+        return OWNER if life.accepted.reverse_path and LIST in life.expanded and recipient in members else None
 
     def check(self, seen: Seen) -> None:
         for event in seen.events:
