@@ -6,6 +6,7 @@ Three servers relay 4 KB messages over kept connections (50 sessions), in turns:
 build with them, and Postfix with the same tables (`hash`). What the mail is:
 
 - `plain`: to recipients elsewhere, each another one, on the node without tables.
+- `ten`: the same from ten clients at once, as `mix` has them: what `mix` and `sqlmix` are measured by.
 - `vain`: the same mail on the servers with tables, which are asked and have nothing for it.
 - `mix`: ten clients at once. One in five messages goes through an alias; half of the mail of each kind goes to one
   popular recipient, the other half each to another one.
@@ -56,6 +57,7 @@ def modes(number: int) -> dict[str, Mode]:
     mix = (*aliases, *((ELSEWHERE, each < 4) for each in range(8)))
     found = (
         _mode("plain", "no tables", recipient=ELSEWHERE),
+        _mode("ten", "no tables, ten clients", mix=tuple((ELSEWHERE, each < 5) for each in range(10))),
         _mode("vain", "tables asked in vain", recipient=ELSEWHERE),
         _mode("mix", "one in five through an alias", mix=mix),
         _mode("tables", "all through aliases", recipient=alias),
@@ -143,7 +145,7 @@ def rounds(servers: Sequence[tuple[Server, str]], sink: Sink, count: int, *, qui
 
 
 def tell(turns: Sequence[Turn]) -> None:
-    """The medians of each server and mode, and what they are beside `plain`."""
+    """The medians of each server and mode, and what they are beside the same clients without tables."""
     of: dict[tuple[str, str], list[Turn]] = {(turn.server, turn.mode): [] for turn in turns}
     for turn in turns:
         of[turn.server, turn.mode].append(turn)
@@ -151,9 +153,10 @@ def tell(turns: Sequence[Turn]) -> None:
         key: (statistics.median(each.rate for each in found), statistics.median(each.cpu_us for each in found))
         for key, found in of.items()
     }
-    rate, cpu_us = figures["postroad", "plain"]
     for (server, mode), (its_rate, its_cpu_us) in figures.items():
-        beside = f"{its_rate / rate:>6.2f} of the rate of plain, {its_cpu_us / cpu_us:>5.2f} times its CPU time"
+        base = "ten" if mode in ("ten", "mix", "sqlmix") else "plain"
+        rate, cpu_us = figures["postroad", base]
+        beside = f"{its_rate / rate:>6.2f} of the rate of {base}, {its_cpu_us / cpu_us:>5.2f} times its CPU time"
         print(f"{mode:<8}{server:<9}{its_rate:>9.0f}/s{its_cpu_us:>9.0f} µs{beside}", flush=True)
 
 
@@ -170,14 +173,15 @@ def compare(base: Path, count: int, *, quick: bool) -> None:
             "transport_maps": f"hash:{folder}/transport",
         })))
         kinds = ("vain", "mix", "tables")
-        servers = [(plain, "plain"), *((tables, kind) for kind in kinds), *((postfix, kind) for kind in kinds[1:])]
+        without = [(plain, "plain"), (plain, "ten")]
+        servers = [*without, *((tables, kind) for kind in kinds), *((postfix, kind) for kind in kinds[1:])]
         tell(rounds(servers, sink, count, quick=quick))
         database = stack.enter_context(Postgres(base / "postgres"))
         (base / "password").write_text("secret\n")
         sql = {"kind": "postgresql", "url": database.url, "password_file": str(base / "password"),
                "query": fill(database)}
         node = stack.enter_context(running(TablesNode("postroad", base / "sql", sink.port, folder, sql)))
-        tell(rounds([(plain, "plain"), (node, "sqlmix"), (node, "sql")], sink, count, quick=quick))
+        tell(rounds([*without, (node, "sqlmix"), (node, "sql")], sink, count, quick=quick))
 
 
 def main() -> int:
