@@ -296,15 +296,15 @@ class Tables:
             meant, events = self._senders.resolve(id, now_us, recipients)
             if events:
                 return _behind(events, self.expand(id, now_us, meant, passed))
+        if not self._has_maps:
+            at_home = self.routing.at_home(recipients)
+            return self._aliases.expand(id, now_us, at_home, self._has_box, passed)
         if len(recipients) == 1 and passed is None:
             address = recipients[0].address
             if self._aliases.leads(address):
                 return self._aliases.expand(id, now_us, recipients, self._has_box)
-            if self._has_maps and self.routing.is_elsewhere(address.domain):
+            if self.routing.is_elsewhere(address.domain):
                 return Expansion(recipients)
-        if not self._has_maps:
-            at_home = self.routing.at_home(recipients)
-            return self._aliases.expand(id, now_us, at_home, self._has_box, passed)
         found = self._answered(partial(self._expand, id, now_us, recipients, passed))
         if isinstance(found, Expansion):
             return found
