@@ -3,7 +3,7 @@
 What always holds: equal records are read once, and the newest KEYS_MAX of them are kept. For how long a record counts
 is the resolver's to say: it is asked each time, and has a cache of its own. RSA keys have RSA_MIN to RSA_MAX bits.
 
-How it fails: a record that is no usable key is a KeyFault: what is wrong in words, and what that means for a signature.
+How it fails: a record that is no usable key is a KeyFault.
 """
 
 from __future__ import annotations
@@ -19,21 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from postroad.trust import tags
+from postroad.trust import results, tags
 
 RSA_MIN: Final = 1_024  # bits; RFC 8301 §3.2
 RSA_MAX: Final = 4_096
 RECORD_MAX: Final = 4_096  # characters of a record; a key of 4096 bits has 736
 KEYS_MAX: Final = 2_048  # that stay parsed
-
-
-class Fate(enum.Enum):
-    """What a fault makes of a signature, in the words of RFC 8601 §2.7.1."""
-
-    NEUTRAL = "neutral"  # it cannot be read
-    PERMERROR = "permerror"  # it can never be verified
-    POLICY = "policy"  # it is not strong enough for us
-    TEMPERROR = "temperror"  # it may be verified later
 
 
 class KeyKind(enum.Enum):
@@ -42,7 +33,9 @@ class KeyKind(enum.Enum):
 
 
 class KeyFault(msgspec.Struct, frozen=True):
-    fate: Fate
+    """Why there is no key. `result`: what that makes of a signature, in a word of RFC 8601 §2.7.1."""
+
+    result: str
     text: str
 
 
@@ -105,7 +98,7 @@ def _unfit(found: dict[str, str]) -> KeyFault | None:
     if not {"*", "email"} & set(_list(found.get("s", "*"))):
         return _broken("the key record is not for mail (s=)")
     if found.get("k", "rsa").lower() not in ("rsa", "ed25519"):
-        return KeyFault(Fate.NEUTRAL, f"the key is of a kind that is not known (k={_shown(found['k'])})")
+        return KeyFault(results.NEUTRAL, f"the key is of a kind that is not known (k={_shown(found['k'])})")
     return None
 
 
@@ -128,14 +121,14 @@ def _public(kind: str, data: str) -> RSAPublicKey | Ed25519PublicKey | KeyFault:
     if not isinstance(public, RSAPublicKey):
         return _broken("the key (p=) is not of the kind that k= says")
     if public.key_size < RSA_MIN:
-        return KeyFault(Fate.POLICY, f"the RSA key has {public.key_size} bits, fewer than {RSA_MIN}")
+        return KeyFault(results.POLICY, f"the RSA key has {public.key_size} bits, fewer than {RSA_MIN}")
     if public.key_size > RSA_MAX:
-        return KeyFault(Fate.POLICY, f"the RSA key has {public.key_size} bits, more than {RSA_MAX}")
+        return KeyFault(results.POLICY, f"the RSA key has {public.key_size} bits, more than {RSA_MAX}")
     return public
 
 
 def _broken(text: str) -> KeyFault:
-    return KeyFault(Fate.PERMERROR, text)
+    return KeyFault(results.PERMERROR, text)
 
 
 def _list(value: str) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from postroad.mail.address import canonical_domain
-from postroad.trust import tags
+from postroad.trust import results, tags
 from postroad.trust.dkim_body import BodyForm, Canonicalization
-from postroad.trust.dkim_key import Fate, KeyKind
+from postroad.trust.dkim_key import KeyKind
 
 FIELD_MAX: Final = 16_384  # octets of a field
 NAMES_MAX: Final = 1_000  # names of fields in h=
@@ -58,9 +58,9 @@ class DkimSignature(msgspec.Struct, frozen=True):
 
 
 class SignatureFault(msgspec.Struct, frozen=True):
-    """Why a field is no signature. The others: what could be read of it, or empty."""
+    """Why a field is no signature. `result`: a word of RFC 8601 §2.7.1. The others: what could be read, or empty."""
 
-    fate: Fate
+    result: str
     text: str
     domain: str = ""
     selector: str = ""
@@ -71,9 +71,9 @@ class SignatureFault(msgspec.Struct, frozen=True):
 class FaultyTagError(Exception):
     """A tag is wrong. It never leaves the functions that read a whole field."""
 
-    def __init__(self, text: str, fate: Fate = Fate.NEUTRAL) -> None:
+    def __init__(self, text: str, result: str = results.NEUTRAL) -> None:
         super().__init__(text)
-        self.text, self.fate = text, fate
+        self.text, self.result = text, result
 
 
 def key_name(selector: str, domain: str) -> str:
@@ -89,7 +89,7 @@ def parse_signature(field: bytes) -> DkimSignature | SignatureFault:
         return _signature(field, SignatureTags(found))
     except FaultyTagError as error:
         return SignatureFault(
-            error.fate,
+            error.result,
             error.text,
             domain=_name_or_nothing(found.get("d", "")),
             selector=_name_or_nothing(found.get("s", "")),
@@ -101,7 +101,7 @@ def parse_signature(field: bytes) -> DkimSignature | SignatureFault:
 def read_tags(field: bytes) -> dict[str, str]:
     """The tags of a field's value. Raises FaultyTagError."""
     if len(field) > FIELD_MAX:
-        raise FaultyTagError(f"the field has {len(field)} octets, more than {FIELD_MAX}", Fate.PERMERROR)
+        raise FaultyTagError(f"the field has {len(field)} octets, more than {FIELD_MAX}", results.PERMERROR)
     try:
         text = field.partition(b":")[2].decode("utf-8")
     except UnicodeDecodeError:
@@ -123,7 +123,7 @@ class SignatureTags:
     def required(self, name: str) -> str:
         value = self.found.get(name)
         if not value:
-            raise FaultyTagError(f"the tag {name}= is {'missing' if value is None else 'empty'}", Fate.PERMERROR)
+            raise FaultyTagError(f"the tag {name}= is {'missing' if value is None else 'empty'}", results.PERMERROR)
         return value
 
     def algorithm(self) -> tuple[str, KeyKind]:
@@ -132,14 +132,14 @@ class SignatureTags:
         if kind is not None:
             return value, kind
         if value == "rsa-sha1":
-            raise FaultyTagError("it was made with SHA-1, which nobody may trust any more (RFC 8301)", Fate.POLICY)
+            raise FaultyTagError("it was made with SHA-1, which nobody may trust any more (RFC 8301)", results.POLICY)
         raise FaultyTagError(f"its algorithm is not known (a={_shown(value)})")
 
     def key_place(self) -> tuple[str, str]:
         """Domain and selector."""
         domain, selector = self._name("d"), self._name("s")
         if len(key_name(selector, domain)) > KEY_NAME_MAX:
-            raise FaultyTagError("the name of its key is longer than a name in the DNS (d=, s=)", Fate.PERMERROR)
+            raise FaultyTagError("the name of its key is longer than a name in the DNS (d=, s=)", results.PERMERROR)
         return domain, selector
 
     def names(self) -> tuple[bytes, ...]:
@@ -147,7 +147,7 @@ class SignatureTags:
         if not _FIELD_NAMES.fullmatch(value):
             raise FaultyTagError("the list of signed fields cannot be read (h=)")
         if value.count(":") >= NAMES_MAX:
-            raise FaultyTagError(f"it names more than {NAMES_MAX} fields (h=)", Fate.PERMERROR)
+            raise FaultyTagError(f"it names more than {NAMES_MAX} fields (h=)", results.PERMERROR)
         return tuple(value.lower().encode("ascii").split(b":"))
 
     def canonicalizations(self) -> tuple[Canonicalization, Canonicalization]:
@@ -185,7 +185,7 @@ class SignatureTags:
     def body_hash(self) -> bytes:
         value = self.octets("bh")
         if len(value) != 32:
-            raise FaultyTagError(f"the hash of the body has {len(value)} octets, not 32 (bh=)", Fate.PERMERROR)
+            raise FaultyTagError(f"the hash of the body has {len(value)} octets, not 32 (bh=)", results.PERMERROR)
         return value
 
     def identity(self, domain: str) -> str:
@@ -201,7 +201,9 @@ class SignatureTags:
         except ValueError:
             raise FaultyTagError(f"the identity has no domain name (i={_shown(value)})") from None
         if name != domain and not name.endswith("." + domain):
-            raise FaultyTagError(f"the identity is not in its domain (i={_shown(value)}, d={domain})", Fate.PERMERROR)
+            raise FaultyTagError(
+                f"the identity is not in its domain (i={_shown(value)}, d={domain})", results.PERMERROR
+            )
         return f"{_ENCODED.sub(_decoded, local_part)}@{name}"
 
     def _name(self, tag: str) -> str:
@@ -223,11 +225,11 @@ def _signature(field: bytes, read: SignatureTags) -> DkimSignature:
     domain, selector = read.key_place()
     names = read.names()
     if b"from" not in names:
-        raise FaultyTagError("it does not sign the field From (h=)", Fate.PERMERROR)
+        raise FaultyTagError("it does not sign the field From (h=)", results.PERMERROR)
     head, body = read.canonicalizations()
     signed_s, expires_s = read.time_s("t"), read.time_s("x")
     if signed_s is not None and expires_s is not None and expires_s <= signed_s:
-        raise FaultyTagError("it ends before it was made (x= is not behind t=)", Fate.PERMERROR)
+        raise FaultyTagError("it ends before it was made (x= is not behind t=)", results.PERMERROR)
     return DkimSignature(
         field=field,
         kind=kind,

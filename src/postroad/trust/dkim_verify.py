@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from msgspec import Meta
 
+from postroad.trust import results
 from postroad.trust.dkim_body import BodyForm, BodyHash, BodyHashes
 from postroad.trust.dkim_head import SignedHead
-from postroad.trust.dkim_key import DkimKey, Fate, KeyFault, KeyKind, is_key, parse_key
+from postroad.trust.dkim_key import DkimKey, KeyFault, KeyKind, is_key, parse_key
 from postroad.trust.dkim_signature import DkimSignature, SignatureFault, key_name, parse_signature
 from postroad.world.dns import DnsAnswer, DnsStatus
 
@@ -34,6 +35,9 @@ KEYS_PER_NAME_MAX: Final = 4  # of several keys at one name these are tried (RFC
 
 _PADDING: Final = PKCS1v15()
 _HASHED: Final = Prehashed(hashes.SHA256())
+
+SHOWN_DATA: Final = 8  # characters of b= that tell signatures apart in a report (RFC 6008 §4)
+NO_SIGNATURE: Final = results.Found(results.DKIM, results.NONE, "", (), "The message has no DKIM signature.")
 
 PublicKeys = tuple[DkimKey | KeyFault, ...]
 
@@ -61,6 +65,11 @@ class DkimOptions(msgspec.Struct, frozen=True):
     ] = 300
 
 
+def found(verified: tuple[DkimResult, ...]) -> tuple[results.Found, ...]:
+    """One for each signature; one that says so if there is none."""
+    return tuple(each.found for each in verified) or (NO_SIGNATURE,)
+
+
 class DkimResult(msgspec.Struct, frozen=True):
     """What became of one signature. `result`: a word of RFC 8601 §2.7.1. `reason`: in words, empty for a pass.
 
@@ -82,7 +91,33 @@ class DkimResult(msgspec.Struct, frozen=True):
 
     @property
     def passes(self) -> bool:
-        return self.result == "pass"
+        return self.result == results.PASS
+
+    @property
+    def found(self) -> results.Found:
+        """The same in the terms of Authentication-Results (RFC 8601 §2.7.1, RFC 6008)."""
+        named = (
+            ("d", self.domain),
+            ("i", self.identity),
+            ("s", self.selector),
+            ("a", self.algorithm),
+            ("b", self.data_text[:SHOWN_DATA]),
+        )
+        properties = tuple(("header", name, value) for name, value in named if value)
+        return results.Found(results.DKIM, self.result, self.reason, properties, self._told())
+
+    def _told(self) -> str:
+        who = (
+            f"of {self.domain} (selector {self.selector})" if self.domain and self.selector else "of an unknown domain"
+        )
+        if not self.passes:
+            return f"The DKIM signature {who} does not count: {self.reason}."
+        words = [f"The DKIM signature {who} is right: {self.algorithm}, a key of {self.bits} bits"]
+        if self.unsigned:
+            words.append(f"the last {self.unsigned} octets of the body are not signed (l=)")
+        if self.testing:
+            words.append("the domain only tests DKIM (t=y)")
+        return "; ".join(words) + "."
 
 
 class DkimVerification:
@@ -97,7 +132,7 @@ class DkimVerification:
         self._keys: dict[str, PublicKeys] = {}
         fields = self.head.fields(FIELD_NAME)
         limit = options.signatures_max
-        beyond = SignatureFault(Fate.PERMERROR, f"the message has {len(fields)} signatures, more than {limit}")
+        beyond = SignatureFault(results.PERMERROR, f"the message has {len(fields)} signatures, more than {limit}")
         self._signatures: list[DkimSignature | SignatureFault] = [parse_signature(each) for each in fields[:limit]]
         if len(fields) > limit:
             self._signatures.append(beyond)
@@ -130,7 +165,7 @@ class DkimVerification:
     ) -> DkimResult:
         if isinstance(signature, SignatureFault):
             return DkimResult(
-                signature.fate.value,
+                signature.result,
                 signature.text,
                 domain=signature.domain,
                 selector=signature.selector,
@@ -162,11 +197,11 @@ def read_keys(name: str, answer: DnsAnswer[str]) -> PublicKeys:
     """What the DNS says of a key. Records at its name that are no keys do not count."""
     match answer.status:
         case DnsStatus.ERROR:
-            return (KeyFault(Fate.TEMPERROR, f"the key {name} cannot be looked up now: {answer.text}"),)
+            return (KeyFault(results.TEMPERROR, f"the key {name} cannot be looked up now: {answer.text}"),)
         case DnsStatus.NXDOMAIN:
-            return (KeyFault(Fate.PERMERROR, f"the key {name} does not exist in the DNS"),)
+            return (KeyFault(results.PERMERROR, f"the key {name} does not exist in the DNS"),)
         case DnsStatus.NODATA:
-            return (KeyFault(Fate.PERMERROR, f"the name {name} has no TXT record in the DNS"),)
+            return (KeyFault(results.PERMERROR, f"the name {name} has no TXT record in the DNS"),)
         case DnsStatus.FOUND:
             keys = tuple(parse_key(each) for each in answer.records if is_key(each))[:KEYS_PER_NAME_MAX]
             return keys or tuple(parse_key(each) for each in answer.records[:1])
@@ -182,22 +217,22 @@ def _verified(
 ) -> DkimResult:
     """The result without the facts that the signature itself gives."""
     if signature.expires_s is not None and signature.expires_s + options.skew_s < now_s:
-        return DkimResult("permerror", "the signature has expired (x=)")
+        return DkimResult(results.PERMERROR, "the signature has expired (x=)")
     key = chosen_key(keys, signature.kind)
     if isinstance(key, KeyFault):
-        return DkimResult(key.fate.value, key.text)
+        return DkimResult(key.result, key.text)
     if key.strict and signature.identity_domain != signature.domain:
         reason = f"the key does not speak for domains below {signature.domain} (t=s), but i= names one"
-        return DkimResult("permerror", reason, bits=key.bits, testing=key.testing)
+        return DkimResult(results.PERMERROR, reason, bits=key.bits, testing=key.testing)
     fault = body_fault(signature.body, signature.body_hash, body)
     if fault is None and not is_signed(key, signature.data, signed_data(head, signature)):
         fault = "the signature does not match: a signed field has changed, or another key was used"
     unsigned = 0 if signature.body.length is None else max(body.size - signature.body.length, 0)
     if fault is None:
-        return DkimResult("pass", unsigned=unsigned, bits=key.bits, testing=key.testing)
+        return DkimResult(results.PASS, unsigned=unsigned, bits=key.bits, testing=key.testing)
     if key.testing:
-        return DkimResult("neutral", f"{fault}; the domain only tests DKIM (t=y)", bits=key.bits, testing=True)
-    return DkimResult("fail", fault, bits=key.bits)
+        return DkimResult(results.NEUTRAL, f"{fault}; the domain only tests DKIM (t=y)", bits=key.bits, testing=True)
+    return DkimResult(results.FAIL, fault, bits=key.bits)
 
 
 def chosen_key(keys: PublicKeys, kind: KeyKind) -> DkimKey | KeyFault:
@@ -209,8 +244,8 @@ def chosen_key(keys: PublicKeys, kind: KeyKind) -> DkimKey | KeyFault:
         if isinstance(key, KeyFault):
             return key
     if not keys:
-        return KeyFault(Fate.TEMPERROR, "nobody asked for its key")
-    return KeyFault(Fate.PERMERROR, f"the key is not of the kind that the signature says ({kind.value})")
+        return KeyFault(results.TEMPERROR, "nobody asked for its key")
+    return KeyFault(results.PERMERROR, f"the key is not of the kind that the signature says ({kind.value})")
 
 
 def signed_data(head: SignedHead, signature: DkimSignature) -> bytes:

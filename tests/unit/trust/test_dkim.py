@@ -22,7 +22,7 @@ from postroad.trust.dkim_sign import (
     parse_private_key,
     public_record,
 )
-from postroad.trust.dkim_verify import DkimOptions, DkimResult
+from postroad.trust.dkim_verify import DkimOptions, DkimResult, found
 from postroad.world.dns import DnsStatus
 from tests.unit.trust.dkim_parts import MESSAGE, NOW_S, Zone, canonical_body, ed25519, keys, pem, rsa, verify, zone_of
 
@@ -142,16 +142,16 @@ def test_no_change_that_is_not_allowed_passes(
 
 def refield(**changes: str | None) -> bytes:
     """A signed message whose signature has other tags, signed anew by the letter; None: without the tag."""
-    found: dict[str, str | None] = {
+    tags: dict[str, str | None] = {
         "v": "1", "a": "ed25519-sha256", "c": "relaxed/relaxed", "d": "example.org", "s": "e1", "h": "from:subject",
     }  # fmt: skip
     body = canonical_body(MESSAGE[body_start(MESSAGE) :], BodyForm(RELAXED))
     length = changes.get("l")
     end = int(length) if length is not None and length.isdigit() else len(body)
-    found |= {"bh": base64.b64encode(hashlib.sha256(body[:end]).digest()).decode(), **changes}
-    written = "; ".join(f"{name}={value}" for name, value in found.items() if value is not None)
+    tags |= {"bh": base64.b64encode(hashlib.sha256(body[:end]).digest()).decode(), **changes}
+    written = "; ".join(f"{name}={value}" for name, value in tags.items() if value is not None)
     field = f"DKIM-Signature: {written}; b=".encode()
-    names = [each.strip().lower().encode() for each in (found["h"] or "").split(":")]
+    names = [each.strip().lower().encode() for each in (tags["h"] or "").split(":")]
     data = SignedHead(MESSAGE[: body_start(MESSAGE) - 2]).data(names, field, RELAXED)
     return field + base64.b64encode(ed25519().sign(hashlib.sha256(data).digest())) + b"\r\n" + MESSAGE
 
@@ -206,8 +206,8 @@ def test_signed_anew_by_the_letter() -> None:
     ],
 )
 def test_tags_of_a_signature(changes: dict[str, str | None], result: str, reason: str) -> None:
-    found = one(refield(**changes))
-    assert (found.result, re.sub(r"\d{5} octets", "17210 octets", found.reason)) == (result, reason)
+    became = one(refield(**changes))
+    assert (became.result, re.sub(r"\d{5} octets", "17210 octets", became.reason)) == (result, reason)
 
 
 def test_identity_and_unsigned_rest() -> None:
@@ -253,8 +253,8 @@ KEY = public_record(ed25519())
     ],
 )
 def test_keys(record: str | tuple[str, ...] | DnsStatus, result: str, reason: str) -> None:
-    found = one(refield(), Zone({"e1._domainkey.example.org": record}))
-    assert (found.result, found.reason) == (result, reason)
+    became = one(refield(), Zone({"e1._domainkey.example.org": record}))
+    assert (became.result, became.reason) == (result, reason)
 
 
 def test_flags_of_a_key() -> None:
@@ -319,3 +319,26 @@ def test_private_keys() -> None:
     assert parse_private_key(b"x") == PrivateKeyFault("this is no private key in PEM")
     other = ec.generate_private_key(ec.SECP256R1())
     assert parse_private_key(pem(other)) == PrivateKeyFault("the key is neither an RSA nor an Ed25519 key")
+
+
+def test_results_for_fields_and_people() -> None:
+    whole = refield(i="ada@example.org", l="10")
+    (good,) = found((one(whole),))
+    assert (good.method, good.result, good.reason) == ("dkim", "pass", "")
+    data = re.search(rb"b=([^;]{8})[^;]*\r\nReceived", whole)
+    assert data is not None
+    assert good.properties == (
+        ("header", "d", "example.org"),
+        ("header", "i", "ada@example.org"),
+        ("header", "s", "e1"),
+        ("header", "a", "ed25519-sha256"),
+        ("header", "b", data[1].decode()),
+    )
+    assert good.told == (
+        "The DKIM signature of example.org (selector e1) is right: ed25519-sha256, a key of 256 bits; "
+        "the last 52 octets of the body are not signed (l=)."
+    )
+    (bad,) = found((one(refield(d=None)),))
+    assert (bad.result, bad.value("header", "s"), bad.value("header", "d")) == ("permerror", "e1", "")
+    assert bad.told == "The DKIM signature of an unknown domain does not count: the tag d= is missing."
+    assert [each.result for each in found(())] == ["none"]
