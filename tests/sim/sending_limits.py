@@ -17,9 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from postroad.mail import identifier
 from postroad.mail.event import Accepted, Event, Held, Removed
-from postroad.node.offices.sending import FILE, KEEP_S, SendingOffice, _replace
+from postroad.node.offices.sending import FILE, KEEP_S, SendingOffice
+from postroad.world import files
 from tests.sim import plan as plans
 from tests.sim.sender import Order
 
@@ -68,7 +71,7 @@ class Counts:
     def _keep(self, office: SendingOffice) -> None:
         if office is self.office:
             self._due = False
-            _replace(Path(self._house.node.settings.state_dir) / FILE, office.state())
+            files.replace(f"{self._house.node.settings.state_dir}/{FILE}", msgspec.msgpack.encode(office.state()))
 
     def reached(self, office: SendingOffice, number: int, key: str, text: str) -> None:
         if office is self.office:

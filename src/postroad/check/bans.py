@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.account import canonical_account
+from postroad.world import files
 from postroad.world.problem import Problem
 
 FILE: Final = "bans.json"
@@ -203,17 +203,4 @@ def read(state_dir: Path) -> Bans | Problem:
 def write(state_dir: Path, bans: Iterable[Ban], now_us: int) -> None:
     """Keep what is in force. OSError if it cannot be; the file that was there then stays."""
     octets = msgspec.json.format(msgspec.json.encode([ban for ban in bans if ban.holds(now_us)]), indent=1)
-    path = state_dir / FILE
-    beside = path.with_suffix(".new")
-    beside.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(beside, flags, 0o640), "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.replace(str(state_dir / FILE), octets, 0o640)

@@ -15,8 +15,6 @@ file that cannot be read is begun anew from the mark of the journal: the counts 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -28,6 +26,7 @@ import msgspec
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Authenticated, Event, Failed, Refused, Removed, SessionEnded
 from postroad.store.face import COUNTS, Committed, Journal
+from postroad.world import files
 from postroad.world.clock import Clock
 
 ROWS: Final = 4_000  # commits that are read in one step
@@ -192,15 +191,4 @@ class Counting:
     def _keep(self, shard: int, file: _File) -> None:
         """Replaces the file. Raises OSError."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        path = self._path(shard)
-        beside = path.with_suffix(".new")
-        with contextlib.closing(os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")) as sink:
-            sink.write(msgspec.json.encode(file))
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.rename(beside, path)
-        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.replace(str(self._path(shard)), msgspec.json.encode(file))

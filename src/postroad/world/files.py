@@ -1,14 +1,15 @@
-"""Files: the calls that write them, a way to read them, and a watch that asks now and then whether a file has changed.
+"""Files: the calls that write them, ways to replace and to read one, and a watch that asks whether a file has changed.
 
 What always holds: a file that was replaced, written or touched has another Stamp. A patient watch tells of a change
 only when the file was the same at two looks: a program that writes a file in place may not have ended, and then a part
-of the entries would be missing. We ask instead of using inotify,
-because this also works on network disks, and if a symbolic link is changed to another file.
+of the entries would be missing. We ask now and then instead of using inotify, because this also works on network disks,
+and if a symbolic link is changed to another file.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import os
 import stat
@@ -75,6 +76,24 @@ class Watch:
     def taken(self, state: object) -> None:
         """They have been read in this state."""
         self._taken = self._noticed = state
+
+
+def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
+    """The file has these octets, on the disk, when this returns. If the machine stops before, or after OSError, it has
+    the old ones. For files of one writer in a folder where no other user may write."""
+    beside = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside)  # of a writer that was ended
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(beside, path)
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_file(path: str) -> BufferedReader:

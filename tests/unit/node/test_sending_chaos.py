@@ -8,14 +8,16 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from postroad.check.sending import WINDOWS_S, SendingLimit, SendingLimits, SendingOptions, Whose
 from postroad.check.tally import TELL_S, Tally, TallyFrame
 from postroad.mail.envelope import Peer
 from postroad.node.frames import SendingTold, ToWorker
-from postroad.node.offices.sending import FILE, KEEP_S, SendingOffice, _replace
+from postroad.node.offices.sending import FILE, KEEP_S, SendingOffice
 from postroad.operate.requests import LimitsAsked
+from postroad.world import files
 
 LATE_S = 0.05  # the longest that a frame takes
 PEER = Peer(identity="ada")
@@ -64,7 +66,7 @@ class World:
     def write(self) -> None:
         self.office._changed = False
         self.office._next_us = self.now_us() + int(KEEP_S * 1e6)
-        _replace(self.folder / FILE, self.office.state())
+        files.replace(str(self.folder / FILE), msgspec.msgpack.encode(self.office.state()))
 
     def start(self, number: int) -> None:
         office, life = self.office, self.life

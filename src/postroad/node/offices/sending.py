@@ -12,7 +12,6 @@ begin anew, and the log says so.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -36,6 +35,7 @@ from postroad.check.tally import TallyFrame, TallyOffice
 from postroad.mail.account import canonical_account
 from postroad.node.frames import NoticeWanted, SendingForgotten, SendingTold, ToWorker
 from postroad.operate.requests import LimitsAsked, SentCount
+from postroad.world import files
 
 FILE: Final = "sending"
 KEEP_S: Final = 10.0
@@ -174,19 +174,9 @@ class SendingOffice:
         kept = self.state()
         path = self._state_dir() / FILE
         try:
-            await asyncio.to_thread(_replace, path, kept)
+            await asyncio.to_thread(lambda: files.replace(str(path), msgspec.msgpack.encode(kept)))
         except OSError as error:
             self._changed = True
             self._say("error", f"the counts of sent mail cannot be kept in {path}: {error.strerror or error}")
         finally:
             self._writing = None
-
-
-def _replace(path: Path, kept: _Kept) -> None:
-    unfinished = path.with_name(f".{FILE}.new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(msgspec.msgpack.encode(kept))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
