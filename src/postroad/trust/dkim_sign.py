@@ -125,27 +125,27 @@ class DkimSigner:
         self._keys = keys
         self._forms = options.head
         self._lifetime_s = options.lifetime_s
-        self._names = _names(options)
+        self._names = signed_names(options)
         self._first = [_first_line(key, options) for key in keys]
 
     def sign(self, section: bytes, body_hash: bytes, now_s: int) -> bytes:
         """The fields to put on top of the message, each with its CRLF. `section`: the header section as it leaves,
         `body_hash`: the digest of the body in `form`."""
         head = SignedHead(section)
-        names = self._taken(head)
+        names = taken_names(head, self._names, self._forms)
         signed = head.taken(names, self._forms)
         ends = f" x={now_s + self._lifetime_s};" if self._lifetime_s else ""
         rest = b"\r\n t=%d;%s\r\n h=%s;\r\n bh=%s;\r\n b=" % (
             now_s,
             ends.encode(),
-            _folded_names(names),
+            folded_names(names),
             base64.b64encode(body_hash),
         )
         fields = []
         for key, first in zip(self._keys, self._first, strict=True):
             field = first + rest
             digest = hashlib.sha256(b"\r\n".join([*signed, canonical(field, self._forms)])).digest()
-            fields.append(field + _folded_data(_signature(key, digest)) + b"\r\n")
+            fields.append(field + folded_data(sign_digest(key, digest)) + b"\r\n")
         return b"".join(fields)
 
     def sign_content(self, content: bytes, now_s: int) -> bytes:
@@ -155,18 +155,19 @@ class DkimSigner:
         bodies.feed(content[start:] if start else content)
         return self.sign(content[:start], bodies.results()[self.form].digest, now_s)
 
-    def _taken(self, head: SignedHead) -> tuple[bytes, ...]:
-        """h=: each name as often as there are such fields, and once more if it is oversigned."""
-        taken: list[bytes] = []
-        for name, more in self._names.items():
-            taken += [name] * min(head.count(name, self._forms) + more, NAMES_MAX)
-        if b"from" not in taken:  # h= must have it, whether there is such a field or not
-            taken.insert(0, b"from")
-        return tuple(taken[:NAMES_MAX])
+
+def taken_names(head: SignedHead, names: dict[bytes, int], form: Canonicalization) -> tuple[bytes, ...]:
+    """h=: each name as often as there are such fields, and as many more as `names` says. From is always there."""
+    taken: list[bytes] = []
+    for name, more in names.items():
+        taken += [name] * min(head.count(name, form) + more, NAMES_MAX)
+    if b"from" not in taken:  # whether there is such a field or not
+        taken.insert(0, b"from")
+    return tuple(taken[:NAMES_MAX])
 
 
-def _names(options: SigningOptions) -> dict[bytes, int]:
-    """What is signed in this order, and how often beyond what is there. From always is (RFC 6376 §5.4)."""
+def signed_names(options: SigningOptions) -> dict[bytes, int]:
+    """What is signed in this order, and how often beyond what is there. From comes first (RFC 6376 §5.4)."""
     names = {b"from": 0}
     names.update({each.lower().encode("ascii"): 0 for each in options.signed})
     names.update({each.lower().encode("ascii"): 1 for each in options.oversigned})
@@ -178,14 +179,15 @@ def _first_line(key: SigningKey, options: SigningOptions) -> bytes:
     return f"DKIM-Signature: v=1; a={key.kind.value}-sha256; c={forms};\r\n d={key.domain}; s={key.selector};".encode()
 
 
-def _signature(key: SigningKey, digest: bytes) -> bytes:
+def sign_digest(key: SigningKey, digest: bytes) -> bytes:
+    """The signature of the SHA-256 of what is signed (RFC 6376 §3.3.2, RFC 8463 §3)."""
     if isinstance(key.private, RSAPrivateKey):
         return key.private.sign(digest, _PADDING, _HASHED)
-    return key.private.sign(digest)  # RFC 8463 §3: Ed25519 signs the hash
+    return key.private.sign(digest)
 
 
 @lru_cache(maxsize=1024)
-def _folded_names(names: tuple[bytes, ...]) -> bytes:
+def folded_names(names: tuple[bytes, ...]) -> bytes:
     lines, line = [], b""
     for name in names:
         if line and len(line) + len(name) > _LINE - 5:
@@ -195,6 +197,6 @@ def _folded_names(names: tuple[bytes, ...]) -> bytes:
     return b"\r\n  ".join([*lines, line]).removesuffix(b":")
 
 
-def _folded_data(signature: bytes) -> bytes:
+def folded_data(signature: bytes) -> bytes:
     text = base64.b64encode(signature)
     return b"\r\n  ".join([text[at : at + _LINE - 4] for at in range(0, len(text), _LINE - 4)])

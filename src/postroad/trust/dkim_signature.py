@@ -218,6 +218,12 @@ def _signature(field: bytes, read: SignatureTags) -> DkimSignature:
     version = read.required("v")
     if version != "1":
         raise FaultyTagError(f"its version is not known (v={_shown(version)})")
+    domain, _ = read.key_place()
+    return signature_of(field, read, read.identity(domain))
+
+
+def signature_of(field: bytes, read: SignatureTags, identity: str) -> DkimSignature:
+    """What DKIM-Signature and ARC-Message-Signature have in common. Raises FaultyTagError."""
     ways = read.found.get("q")
     if ways is not None and "dns/txt" not in tags.compact(ways).lower().split(":"):
         raise FaultyTagError(f"its key cannot be asked for in this way (q={_shown(ways)})")
@@ -236,7 +242,7 @@ def _signature(field: bytes, read: SignatureTags) -> DkimSignature:
         algorithm=algorithm,
         domain=domain,
         selector=selector,
-        identity=read.identity(domain),
+        identity=identity,
         names=names,
         head=head,
         body=BodyForm(body, read.length()),

@@ -263,7 +263,11 @@ def body_fault(form: BodyForm, expected: bytes, body: BodyHash) -> str | None:
 
 def is_signed(key: DkimKey, signature: bytes, data: bytes) -> bool:
     """Whether the owner of the key has signed these data (RFC 6376 §3.3, RFC 8463 §3)."""
-    digest = hashlib.sha256(data).digest()
+    return is_signed_digest(key, signature, hashlib.sha256(data).digest())
+
+
+def is_signed_digest(key: DkimKey, signature: bytes, digest: bytes) -> bool:
+    """The same of the SHA-256 of data."""
     try:
         if isinstance(key.public, Ed25519PublicKey):
             key.public.verify(signature, digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 from collections.abc import Iterable
@@ -47,6 +48,13 @@ def ed25519() -> Ed25519PrivateKey:
 
 def pem(key: RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def secret(key: SigningKey) -> bytes:
+    """The private key as dkimpy takes it."""
+    if isinstance(key.private, Ed25519PrivateKey):
+        return base64.b64encode(key.private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
+    return key.private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def keys(domain: str = "example.org") -> tuple[SigningKey, ...]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.trust.dkim_body import Canonicalization
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
-from tests.unit.trust.dkim_parts import MESSAGE, NOW_S, keys, verify, zone_of
+from tests.unit.trust.dkim_parts import MESSAGE, NOW_S, keys, secret, verify, zone_of
 
 dkim: Any = pytest.importorskip("dkim", reason="dkimpy is not installed")
 
@@ -34,12 +31,6 @@ def message(fields: list[tuple[bytes, bytes, bytes]], body: bytes) -> bytes:
     head = b"".join(b"%s: x%s%sy\r\n" % each for each in fields)
     body += b"\r\n" if body.endswith((b" ", b"\t")) else b""
     return head + b"From: ada@example.org\r\n\r\n" + body
-
-
-def secret(key: SigningKey) -> bytes:
-    if isinstance(key.private, Ed25519PrivateKey):
-        return base64.b64encode(key.private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
-    return key.private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def their_opinion(octets: bytes, signing: tuple[SigningKey, ...]) -> list[bool]:
