@@ -19,8 +19,8 @@ import msgspec
 
 from postroad.mail.address import canonical_domain, readable_domain
 from postroad.trust.author import Authors
-from postroad.trust.dmarc_record import PREFIX, Policy, Record
-from postroad.trust.dmarc_walk import Asked, Names, Walk, Walker
+from postroad.trust.dmarc_record import PREFIX, DmarcRecord, Policy
+from postroad.trust.dmarc_walk import AskedDomain, Names, Walk, Walker
 from postroad.trust.results import DKIM, DMARC, FAIL, NONE, PASS, PERMERROR, SPF, TEMPERROR, Found
 
 _WEIGHT: Final = {PASS: 0, NONE: 1, PERMERROR: 2, TEMPERROR: 3, FAIL: 4}
@@ -48,7 +48,7 @@ class Judgement(msgspec.Struct, frozen=True):
     author: str = ""
     policy_domain: str = ""
     organizational: str = ""
-    record: Record | None = None
+    record: DmarcRecord | None = None
     tag: str = ""
     asked: Policy = Policy.NONE
     applied: Policy = Policy.NONE
@@ -73,7 +73,7 @@ class Judgement(msgspec.Struct, frozen=True):
         return Found(DMARC, self.result, self.reason, tuple(properties), self.told)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class DmarcVerdict(msgspec.Struct, frozen=True):
     """`decisive`: the judgement that counts. `all`: one for each author domain, for reports."""
 
     decisive: Judgement
@@ -100,13 +100,13 @@ def identifiers(results: Iterable[Found], *, null_sender: bool = False) -> list[
     return list(dict.fromkeys(found))
 
 
-async def judge(dns: Names, authors: Authors, results: Sequence[Identifier]) -> Verdict:
+async def judge(dns: Names, authors: Authors, results: Sequence[Identifier]) -> DmarcVerdict:
     """The verdict on a message with these authors."""
     if not authors.domains:
         problem = authors.problem or "the message has no author domain"
         told = f"DMARC cannot be applied: {problem}."
         judgement = Judgement(PERMERROR, reason=problem, problem=problem, told=told)
-        return Verdict(judgement, (judgement,))
+        return DmarcVerdict(judgement, (judgement,))
     walker = Walker(dns)
     every = tuple([await _judged(walker, domain, results, authors.problem) for domain in authors.domains])
     decisive = max(every, key=lambda each: (_WEIGHT[each.result], each.applied))
@@ -115,7 +115,7 @@ async def judge(dns: Names, authors: Authors, results: Sequence[Identifier]) -> 
         reason = f"more than {len(authors.domains)} author domains"
         told = f"The message has {reason}, so DMARC cannot be applied to all of them. {decisive.told}"
         decisive = msgspec.structs.replace(decisive, result=PERMERROR, reason=reason, told=told)
-    return Verdict(decisive, every)
+    return DmarcVerdict(decisive, every)
 
 
 async def _judged(walker: Walker, author: str, results: Sequence[Identifier], problem: str) -> Judgement:
@@ -135,7 +135,7 @@ class _Case:
         self._walker = walker
         self._author = author
         self._results = results
-        self._record = Record()
+        self._record = DmarcRecord()
         self._at = ""  # the policy domain
         self._organizational = ""
 
@@ -258,7 +258,7 @@ class _Case:
         return readable_domain(self._author)
 
 
-def _policy_above(walk: Walk) -> Asked:
+def _policy_above(walk: Walk) -> AskedDomain:
     """The record of the organizational domain, else of the public suffix domain."""
     for each in walk.asked:
         if each.domain == walk.organizational and each.record is not None:

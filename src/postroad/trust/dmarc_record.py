@@ -1,8 +1,8 @@
 """The DMARC policy record of a domain (RFC 9989 §4.7, §4.8). Pure.
 
 What always holds: no exception whatever the text. Unknown tags are passed over; a tag whose value is not allowed has
-its default, and `Record.faults` names it. Of a tag that is there twice, the first counts. Names of tags and values are
-read without regard to case, but the "DMARC1" of `v=`, as the ABNF says (RFC 5234 §2.3, RFC 7405).
+its default, and `DmarcRecord.faults` names it. Of a tag that is there twice, the first counts. Names of tags and values
+are read without regard to case, but the "DMARC1" of `v=`, as the ABNF says (RFC 5234 §2.3, RFC 7405).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Psd(enum.Enum):
     UNKNOWN = "u"
 
 
-class Record(msgspec.Struct, frozen=True):
+class DmarcRecord(msgspec.Struct, frozen=True):
     """`policy`, `subdomains`, `nonexistent`: p=, sp=, np=; None: there is no such tag. `usable`: whether DMARC applies
     (RFC 9989 §4.10.1); a record that is not usable still takes part in a tree walk. `aggregate`, `failure`: the URIs of
     rua= and ruf=. `options`: fo=. `faults`: what is wrong with it, for people."""
@@ -75,7 +75,7 @@ def is_record(text: str) -> bool:
     return bool(equals) and name.strip(" \t").lower() == "v" and value.strip(" \t") == "DMARC1"
 
 
-def select(texts: Iterable[str]) -> Record | str:
+def select(texts: Iterable[str]) -> DmarcRecord | str:
     """The record among the TXT records of a name; or why there is none (RFC 9989 §4.10)."""
     found = [text for text in texts if is_record(text)]
     if len(found) > 1:
@@ -85,7 +85,7 @@ def select(texts: Iterable[str]) -> Record | str:
     return parse(found[0])
 
 
-def parse(text: str) -> Record:
+def parse(text: str) -> DmarcRecord:
     """A text that `is_record`."""
     listed, tag_faults = tags.gather(text)
     faults = [fault.text for fault in tag_faults]
@@ -106,7 +106,7 @@ def parse(text: str) -> Record:
         if "p" not in found:
             faults.append("the tag p= is missing")
     faults += [f"the tag {name}= is of RFC 7489 and has no effect any more" for name in sorted(_OLD & found.keys())]
-    return Record(
+    return DmarcRecord(
         policy=policy,
         subdomains=subdomains,
         nonexistent=nonexistent,

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from postroad.trust.dmarc_record import PREFIX, Psd, Record, select
+from postroad.trust.dmarc_record import PREFIX, DmarcRecord, Psd, select
 from postroad.world.dns import DnsAnswer, DnsStatus
 
 QUERIES_MAX: Final = 8
@@ -27,11 +27,11 @@ class Names(Protocol):
     async def a(self, host: str) -> DnsAnswer[str]: ...
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AskedDomain(msgspec.Struct, frozen=True):
     """What one name has. `record`: None: none that counts; `why`: why not. `failed`: the DNS did not say."""
 
     domain: str
-    record: Record | None = None
+    record: DmarcRecord | None = None
     why: str = ""
     failed: bool = False
 
@@ -39,15 +39,15 @@ class Asked(msgspec.Struct, frozen=True):
 class Walk(msgspec.Struct, frozen=True):
     """`asked`: from the domain upwards. `organizational`: "" if `failed` has a text."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[AskedDomain, ...]
     organizational: str = ""
     failed: str = ""
 
-    def record_of(self, domain: str) -> Record | None:
+    def record_of(self, domain: str) -> DmarcRecord | None:
         return next((each.record for each in self.asked if each.domain == domain), None)
 
     @property
-    def suffix(self) -> Asked | None:
+    def suffix(self) -> AskedDomain | None:
         """The public suffix domain that ended the walk."""
         last = self.asked[-1]
         return last if last.record is not None and last.record.psd is Psd.YES else None
@@ -66,10 +66,10 @@ class Walker:
 
     def __init__(self, dns: Names) -> None:
         self._dns = dns
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, AskedDomain] = {}
         self._walks: dict[str, Walk] = {}
 
-    async def asked(self, domain: str) -> Asked:
+    async def asked(self, domain: str) -> AskedDomain:
         """The record at this domain itself."""
         known = self._asked.get(domain)
         if known is None:
@@ -84,7 +84,7 @@ class Walker:
         return known
 
     async def _walk(self, domain: str) -> Walk:
-        passed: list[Asked] = []
+        passed: list[AskedDomain] = []
         for target in targets(domain):
             each = await self.asked(target)
             passed.append(each)
@@ -102,7 +102,7 @@ class Walker:
         return answer.status is not DnsStatus.NXDOMAIN
 
 
-def _organizational(domain: str, passed: list[Asked]) -> str:
+def _organizational(domain: str, passed: list[AskedDomain]) -> str:
     """RFC 9989 §4.10.2. Only the last one can have psd=y or psd=n, as these end the walk."""
     found = [each for each in passed if each.record is not None]
     if not found:
@@ -114,14 +114,14 @@ def _organizational(domain: str, passed: list[Asked]) -> str:
     return last.domain
 
 
-def _read(domain: str, answer: DnsAnswer[str]) -> Asked:
+def _read(domain: str, answer: DnsAnswer[str]) -> AskedDomain:
     match answer.status:
         case DnsStatus.FOUND:
             selected = select(answer.records)
             if isinstance(selected, str):
-                return Asked(domain, None, f"{PREFIX}{domain}: {selected}")
-            return Asked(domain, selected)
+                return AskedDomain(domain, None, f"{PREFIX}{domain}: {selected}")
+            return AskedDomain(domain, selected)
         case DnsStatus.ERROR:
-            return Asked(domain, None, f"the DNS has no answer for {PREFIX}{domain}: {answer.text}", failed=True)
+            return AskedDomain(domain, None, f"the DNS has no answer for {PREFIX}{domain}: {answer.text}", failed=True)
         case DnsStatus.NODATA | DnsStatus.NXDOMAIN:
-            return Asked(domain, None, f"{PREFIX}{domain}: there is no DMARC record")
+            return AskedDomain(domain, None, f"{PREFIX}{domain}: there is no DMARC record")

@@ -6,7 +6,7 @@ import pytest
 
 from postroad.trust.asking import AskingLimits, DnsQuestions
 from postroad.trust.author import Authors
-from postroad.trust.dmarc import Identifier, Judgement, Verdict, identifiers, judge
+from postroad.trust.dmarc import DmarcVerdict, Identifier, Judgement, identifiers, judge
 from postroad.trust.dmarc_record import Policy
 from postroad.trust.results import DKIM, DMARC, FAIL, IPREV, NONE, PASS, PERMERROR, SPF, TEMPERROR, Found
 from tests.unit.trust.zones import ZoneResolver
@@ -24,7 +24,7 @@ def passed(method: str, domain: str, result: str = PASS) -> Identifier:
     return Identifier(method, domain, result)
 
 
-async def verdict(zone: Zone, *domains: str, results: tuple[Identifier, ...] = (), problem: str = "") -> Verdict:
+async def verdict(zone: Zone, *domains: str, results: tuple[Identifier, ...] = (), problem: str = "") -> DmarcVerdict:
     return await judge(ZoneResolver(zone), Authors(domains, problem=problem), results)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.trust.dmarc_record import Policy, Psd, Record, is_record, mail_address, parse, select
+from postroad.trust.dmarc_record import DmarcRecord, Policy, Psd, is_record, mail_address, parse, select
 
 NONE, QUARANTINE, REJECT = Policy.NONE, Policy.QUARANTINE, Policy.REJECT
 
@@ -27,7 +27,7 @@ def test_anything_else_is_no_record(text: str) -> None:
 
 def test_all_tags_and_their_defaults() -> None:
     plain = parse("v=DMARC1; p=reject")
-    assert plain == Record(policy=REJECT, text="v=DMARC1; p=reject")
+    assert plain == DmarcRecord(policy=REJECT, text="v=DMARC1; p=reject")
     full = parse(
         "v=DMARC1; sp=quarantine; np=REJECT; p=None; t=y; psd=n; adkim=s; aspf=S; fo=1:d:s; "
         "rua=mailto:a@b.example!10m , https://b.example/x?y=%2c; ruf=mailto:f@b.example"
@@ -86,7 +86,7 @@ def test_a_policy_that_is_wrong_is_none_if_somebody_wants_reports(wrong: str) ->
 
 
 def test_one_record_counts_and_two_do_not() -> None:
-    assert isinstance(select(["x", "v=DMARC1; p=none", "v=spf1"]), Record)
+    assert isinstance(select(["x", "v=DMARC1; p=none", "v=spf1"]), DmarcRecord)
     assert select(["v=DMARC1; p=none", "v=DMARC1; p=none"]) == "there are 2 DMARC records, so none counts"
     assert select(["p=none"]) == "there is no DMARC record" == select([])
 
