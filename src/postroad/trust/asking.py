@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import ipaddress
 from collections.abc import Coroutine
 from typing import Annotated, Any, Final, TypeVar
 
@@ -171,3 +172,15 @@ def queried(name: str) -> str | None:
             return None
     name = name.lower().removesuffix(".")
     return name if 0 < len(name) <= NAME_MAX else None
+
+
+def client_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address, without its zone; an IPv4-mapped one as the IPv4 address that it means (RFC 7208 §5). None if the
+    text is no address."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

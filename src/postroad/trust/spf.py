@@ -22,7 +22,7 @@ import msgspec
 
 from postroad.mail.address import Address, canonical_domain, is_ip_address
 from postroad.trust import results
-from postroad.trust.asking import NAME_MAX, DnsQuestions
+from postroad.trust.asking import NAME_MAX, DnsQuestions, client_address
 from postroad.trust.results import Found
 from postroad.trust.spf_macro import (
     MacroFault,
@@ -136,7 +136,7 @@ async def _check(
         problem = f"{what} is no name of a domain that could have an SPF record: {_shown(written)}"
         return SpfResult(results.NONE, identity, "", "", client, problem=problem)
     sender = str(Address(local_part, domain))
-    address = _client_address(client.address)
+    address = client_address(client.address)
     if address is None:
         problem = f"the client has no IP address: {_shown(client.address)}"
         return SpfResult(results.NONE, identity, domain, sender, client, problem=problem)
@@ -465,17 +465,6 @@ def _canonical(domain: str) -> str | None:
     if len(domain) > NAME_MAX or not _WELL_FORMED.fullmatch(domain) or is_ip_address(domain):
         return None
     return domain
-
-
-def _client_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address of the client; an IPv4-mapped one as the IPv4 address that it means (RFC 7208 §5)."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def _shown(text: str) -> str:

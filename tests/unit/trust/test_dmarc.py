@@ -174,9 +174,7 @@ async def test_no_record_means_no_dmarc() -> None:
     for zone in ({}, {"_dmarc.example.com": {"TXT": [REJECT, REJECT]}}, records(example_com="v=dmarc1; p=reject")):
         found = await judged(zone, "a.example.com", passed(SPF, "a.example.com"))
         assert (found.result, found.applied, found.record) == (NONE, Policy.NONE, None)
-        assert found.told == (
-            "DMARC does not apply: neither a.example.com nor a domain above it has a DMARC record."
-        )
+        assert found.told == ("DMARC does not apply: neither a.example.com nor a domain above it has a DMARC record.")
 
 
 async def test_a_record_without_a_policy_that_can_be_used() -> None:
