@@ -40,18 +40,13 @@ _UNWANTED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def field(authserv_id: str, results: Iterable[Found], *, utf8: bool = False) -> bytes:
     """The whole field with its CRLF. `utf8`: the message is internationalised. No results: "none" (RFC 8601 §2.2)."""
-    return _folded(f"{NAME.decode()}:", payload(authserv_id, results, utf8=utf8))
+    return b"%s: %s\r\n" % (NAME, payload(authserv_id, results, utf8=utf8))
 
 
-def arc_field(instance: int, authserv_id: str, results: Iterable[Found], *, utf8: bool = False) -> bytes:
-    """The ARC-Authentication-Results of this instance of the chain (RFC 8617 §4.1.1), with its CRLF."""
-    return _folded("ARC-Authentication-Results:", [[f"i={instance}"], *payload(authserv_id, results, utf8=utf8)])
-
-
-def payload(authserv_id: str, results: Iterable[Found], *, utf8: bool = False) -> list[list[str]]:
-    """What stands between the ";": the authserv-id, then the words of each result. A fold may stand between words."""
+def payload(authserv_id: str, results: Iterable[Found], *, utf8: bool = False) -> bytes:
+    """What stands behind the name, also in the field of an ARC set (RFC 8617 §4.1.1), without CRLF at its end."""
     parts = [words for words in (_result(each, utf8) for each in results) if words]
-    return [[written(_domain(authserv_id, utf8), utf8=utf8)], *(parts[:RESULTS_MAX] or [["none"]])]
+    return _folded([[written(_domain(authserv_id, utf8), utf8=utf8)], *(parts[:RESULTS_MAX] or [["none"]])])
 
 
 def written(value: str, *, utf8: bool = False) -> str:
@@ -123,17 +118,17 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _folded(name: str, parts: list[list[str]]) -> bytes:
+def _folded(parts: list[list[str]]) -> bytes:
     """Each result begins a line of its own, with one space; with two spaces a line goes on."""
-    lines = [f"{name} "]
+    lines: list[str] = []
     for number, words in enumerate(parts):
         end = ";" if number + 1 < len(parts) else ""
         for place, word in enumerate(words):
-            piece = word + (end if place + 1 == len(words) else "")
-            starts = place == 0 and not (number == 0 or (number == 1 and parts[0][0].startswith("i=")))
-            gap = "" if lines[-1].endswith(" ") else " "
-            if starts or len(lines[-1]) + len(gap) + len(piece) > LINE_WISHED:
-                lines.append(" " + piece if starts else "  " + piece)
+            piece = word + end if place + 1 == len(words) else word
+            if place == 0:
+                lines.append(f" {piece}" if lines else piece)
+            elif len(lines[-1]) + 1 + len(piece) > LINE_WISHED:
+                lines.append(f"  {piece}")
             else:
-                lines[-1] += gap + piece
-    return "\r\n".join(line.rstrip(" ") for line in lines).encode("utf-8") + b"\r\n"
+                lines[-1] += f" {piece}"
+    return "\r\n".join(lines).encode()

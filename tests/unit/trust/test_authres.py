@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.trust.authres import RESULTS_MAX, arc_field, field, written
+from postroad.trust.authres import RESULTS_MAX, field, payload, written
 from postroad.trust.authres_reading import read
 from postroad.trust.results import ARC, AUTH, DKIM, DMARC, FAIL, IPREV, NONE, PASS, SPF, Found
 
@@ -100,10 +100,8 @@ def test_names_that_are_no_words_are_left_out() -> None:
     assert "evil" not in text(Found(SPF, PASS, properties=(("smtp", "x=evil", "y"), ("", "action", "evil"))))
 
 
-def test_the_field_of_arc_begins_with_its_instance() -> None:
-    assert arc_field(2, US, [Found(ARC, NONE)]) == (
-        b"ARC-Authentication-Results: i=2; mx.example.org;\r\n arc=none\r\n"
-    )
+def test_what_stands_behind_the_name_is_there_alone_for_arc() -> None:
+    assert payload(US, [Found(ARC, NONE)]) == b"mx.example.org;\r\n arc=none"
 
 
 def test_what_is_written_is_read() -> None:
