@@ -21,7 +21,7 @@ _KEPT = Path("var/fuzz")
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz one target.")
-    parser.add_argument("target", choices=("server", "client", "grammar", "bdat", "porter"))
+    parser.add_argument("target", choices=("server", "client", "grammar", "bdat", "porter", "authres", "dmarc"))
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1, help="the same seed of the plain runner gives the same inputs")
     parser.add_argument("--plain", action="store_true", help="no atheris, even where it is installed")
@@ -61,7 +61,7 @@ def _plain(name: str, seconds: int, seed: int, kept: Path) -> int:
 def _guided(name: str, seconds: int, seed: int, kept: Path) -> int:
     atheris = importlib.import_module("atheris")  # may be missing, and says nothing of its types
 
-    with atheris.instrument_imports(include=["postroad.protocol", "postroad.mail"]):
+    with atheris.instrument_imports(include=["postroad.protocol", "postroad.mail", "postroad.trust"]):
         from tests.fuzz.targets import TARGETS
 
     target = TARGETS[name]

@@ -20,6 +20,7 @@ from postroad.mail.route import Quota, Transport
 from postroad.protocol.offer import Dialect
 from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
+from tests.fuzz import trust
 from tests.fuzz.choices import written
 
 _DIALOGS = Path(__file__).parents[1] / "dialogs" / "server"
@@ -31,6 +32,7 @@ def corpus() -> dict[str, dict[str, bytes]]:
     """Target → name → input."""
     made: dict[str, dict[str, bytes]] = {"server": {}, "client": _remotes(), "grammar": {}, "bdat": _chunks()}
     made["porter"] = _requests()
+    made |= trust.seeds()
     for place in sorted(_DIALOGS.glob("*.txt")):
         transcript = read(place)
         mode = _LMTP if transcript.dialect is Dialect.LMTP else 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, grammar, porter, server
+from tests.fuzz import bdat, client, grammar, porter, server, trust
 
 HERE = Path(__file__).parent
 
@@ -42,6 +42,21 @@ _FRAMES = (
     b"\x9b", b"\x9a", b"\x92", b"\x93", b"\xc0", b"\xc2", b"\xc3", b"\xc4\x01x", b"\xcf" + b"\xff" * 8,
     b"\xabdir.example", b"\xacfile.example", b"\xacprog.example", b"\xa3ada", b"\xa2..", b"\xa6../../", b"\xa2-x",
     b"\xa4root", b"\xa1\n", b"\xa1\0", b"\xb0AAAAAAAAAAAAAAAA", b"\xa52.0.0", b"\xa9delivered", b"\xdb\xff\xff\xff\xff",
+)  # fmt: skip
+
+
+_RESULTS = (
+    b"mx.example.org", b"; ", b"spf=pass", b" smtp.mailfrom=", b"dkim=fail", b" header.d=", b" header.i=@",
+    b" header.b=", b"dmarc=none", b" policy.dmarc=", b" reason=", b"none", b"a.example",
+    b"a@b.example", b'"', b"\\", b"(", b")", b"=",
+    b"/1", b" 1", b"\r\n ", b"xn--bcher-kva.example", b"b\xc3\xbccher.example",
+)  # fmt: skip
+_POLICIES = (
+    b"v=DMARC1; p=reject", b"; sp=none", b"; np=reject", b"; p=quarantine", b"; psd=y", b"; psd=n", b"; t=y",
+    b"; adkim=s", b"; aspf=s", b"; rua=mailto:a@b.example", b"!10m", b",", b"; ruf=", b"; fo=1:d",
+    b"; fo=0:1", b";", b"=", b" ",
+    b"\n ada@a.b.example.org", b"\n ", b"<a@b.example>", b"@", b'"', b"(", b")", b":", b"a@[192.0.2.1]",
+    b"a.b.c.d.e.f.",
 )  # fmt: skip
 
 
@@ -83,5 +98,7 @@ TARGETS = {
         Target("grammar", grammar.check, _COMMON + _WORDS),
         Target("bdat", bdat.check, _COMMON),
         Target("porter", porter.check, _COMMON + _FRAMES),
+        Target("authres", trust.check_authres, _COMMON + _RESULTS),
+        Target("dmarc", trust.check_dmarc, _COMMON + _POLICIES),
     )
 }

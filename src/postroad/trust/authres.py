@@ -53,8 +53,8 @@ def written(value: str, *, utf8: bool = False) -> str:
     """A value as it may stand in the field: as it is, or quoted."""
     value = _tame(value, VALUE_MAX)
     local_part, at, domain = value.rpartition("@")
-    if at and (_DOMAIN.fullmatch(domain) or _DOMAIN.fullmatch(_domain(domain, utf8=False))):
-        domain = _domain(domain, utf8)
+    domain = _domain(domain, utf8)
+    if at and _DOMAIN.fullmatch(domain) and (utf8 or domain.isascii()):
         if not utf8 and not local_part.isascii():
             local_part = ""
         # RFC 8601 §2.2: pvalue = [ [ local-part ] "@" ] domain-name
@@ -94,8 +94,9 @@ def _understood(found: Found) -> Iterable[PropertyValue]:
             (ptype, name, value.rpartition("@")[2] if name == "mailfrom" else value)
             for ptype, name, value in found.properties
         ]
-    if found.method == DKIM and not found.value("header", "d") and (identity := found.value("header", "i")):
-        return [("header", "d", identity.rpartition("@")[2]), *found.properties]
+    if found.method == DKIM and not found.value("header", "d"):
+        domain = found.value("header", "i").rpartition("@")[2]
+        return [("header", "d", domain), *found.properties] if domain else found.properties
     return found.properties
 
 

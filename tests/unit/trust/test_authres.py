@@ -43,6 +43,7 @@ def test_header_d_stands_beside_header_i() -> None:
     assert "header.d=a.example header.i=@a.example" in text(
         Found(DKIM, PASS, properties=(("header", "i", "@a.example"),))
     )
+    assert "header.d" not in text(Found(DKIM, FAIL, properties=(("header", "i", "@"),)))
     both = (("header", "d", "a.example"), ("header", "i", "x@sub.a.example"))
     assert "dkim=pass header.d=a.example header.i=x@sub.a.example" in text(Found(DKIM, PASS, properties=both))
 
@@ -84,6 +85,7 @@ def test_an_internationalised_message_keeps_its_characters_and_another_one_is_as
     assert written("jürgen@bücher.example", utf8=True) == "jürgen@bücher.example"
     assert written("jürgen@bücher.example") == "@xn--bcher-kva.example"
     assert written("schön und gut") == '"sch?n und gut"'
+    assert written("ada@\ufffdx.example") == '"ada@?x.example"'  # no domain at all
     assert field("bücher.example", ()).isascii()
 
 
