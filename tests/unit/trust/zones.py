@@ -26,7 +26,7 @@ class ZoneResolver:
         self.asked: list[str] = []
 
     async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
-        found = await self._find(domain, "MX")
+        found = await self.find(domain, "MX")
         records = [
             MxRecord(int(preference), host.lower().rstrip("."))
             for preference, _, host in (line.partition(" ") for line in found.records)
@@ -39,24 +39,24 @@ class ZoneResolver:
         return DnsAnswer(DnsStatus.FOUND, records) if records else both[0]
 
     async def a(self, host: str) -> DnsAnswer[str]:
-        return await self._find(host, "A")
+        return await self.find(host, "A")
 
     async def aaaa(self, host: str) -> DnsAnswer[str]:
-        return await self._find(host, "AAAA")
+        return await self.find(host, "AAAA")
 
     async def reverse(self, address: str) -> DnsAnswer[str]:
-        return await self._find(ipaddress.ip_address(address).reverse_pointer, "PTR")
+        return await self.find(ipaddress.ip_address(address).reverse_pointer, "PTR")
 
     async def text(self, name: str) -> DnsAnswer[str]:
-        return await self._find(name, "TXT")
+        return await self.find(name, "TXT")
 
     async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
         raise AssertionError("not wanted here")
 
     async def cname(self, name: str) -> DnsAnswer[str]:
-        return await self._find(name, "CNAME")
+        return await self.find(name, "CNAME")
 
-    async def _find(self, asked: str, type: str) -> DnsAnswer[Any]:
+    async def find(self, asked: str, type: str) -> DnsAnswer[Any]:
         self.asked.append(f"{type} {asked}")
         if self._slow_s:
             await asyncio.sleep(self._slow_s)
