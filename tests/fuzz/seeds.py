@@ -18,10 +18,16 @@ from postroad.deliver.porter import PorterAnswer, PorterOutlet, PorterRequest
 from postroad.mail.attempt import Outcome
 from postroad.mail.route import Quota, Transport
 from postroad.protocol.offer import Dialect
+from postroad.trust.arc import ArcResult
+from postroad.trust.arc_seal import ArcSealer
+from postroad.trust.dkim_body import BodyForm, BodyHashes, Canonicalization
+from postroad.trust.dkim_head import body_start
+from postroad.trust.dkim_sign import DkimSigner, SigningOptions
 from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
-from tests.fuzz import trust
+from tests.fuzz import dkim, trust
 from tests.fuzz.choices import written
+from tests.unit.trust import test_dkim_rfcs
 
 _DIALOGS = Path(__file__).parents[1] / "dialogs" / "server"
 _OUTWARD = Path(__file__).parents[1] / "dialogs" / "client"
@@ -33,6 +39,7 @@ def corpus() -> dict[str, dict[str, bytes]]:
     made: dict[str, dict[str, bytes]] = {"server": {}, "client": _remotes(), "grammar": {}, "bdat": _chunks()}
     made["porter"] = _requests()
     made |= trust.seeds()
+    made["dkim"] = _signatures()
     for place in sorted(_DIALOGS.glob("*.txt")):
         transcript = read(place)
         mode = _LMTP if transcript.dialect is Dialect.LMTP else 0
@@ -77,6 +84,40 @@ def _requests() -> dict[str, bytes]:
     for number, (domain, name) in enumerate(product(("dir.example", "file.example", "prog.example"), odd)):
         made[f"{domain}-{number}"] = replace(plain, domain=domain, local_part=name)
     return {name: written(0, 9, 5, msgspec.msgpack.encode(each)) for name, each in made.items()}
+
+
+def _signatures() -> dict[str, bytes]:
+    """Messages that were signed and sealed by a key that stands before them, whole and with one tag changed."""
+    message = b"From: a@example.org\r\nTo: b\r\n\tc\r\nSubject:  x \r\n\r\nHello  x \r\n\r\nb\t\r\n\r\n"
+    record, now_s, no_chain = dkim.RECORD.encode(), dkim.NOW_S, ArcResult("none")
+    made = {"rfc6376": (test_dkim_rfcs.RFC_6376_KEY.encode(), test_dkim_rfcs.RFC_6376)}
+    for name, key in test_dkim_rfcs.RFC_8463_KEYS.items():
+        made[f"rfc8463_{name.partition('.')[0]}"] = (key.encode(), test_dkim_rfcs.RFC_8463)
+    for head, body in product(Canonicalization, Canonicalization):
+        signer = DkimSigner((dkim.KEY,), SigningOptions(head=head, body=body, lifetime_s=9))
+        made[f"{head.value}_{body.value}"] = (record, signer.sign_content(message, now_s) + message)
+    signed = made["relaxed_relaxed"][1]
+    sealer, bodies = ArcSealer(dkim.KEY, SigningOptions()), BodyHashes([BodyForm(Canonicalization.RELAXED)])
+    bodies.feed(message[body_start(message) :])
+    section, digest = message[: body_start(message) - 2], bodies.results()[sealer.form].digest
+    sealed = sealer.seal(section, digest, b"mx.example; none", no_chain, now_s) + message
+    made["sealed"] = (record, sealed)
+    for number, (old, new) in enumerate((
+        (b"v=1;", b"v=2;"), (b"a=ed25519", b"a=rsa"), (b"c=relaxed/relaxed", b"c=simple"), (b"d=example.org", b"d=x y"),
+        (b"s=e1;", b"s=;"), (b"h=from:", b"h=:"), (b"bh=", b"l=3; bh="), (b"t=", b"t=9"), (b" x=", b" x=0"),
+        (b"d=example.org", b"d=example.org; i=a=20b@x.example.org"), (b"b=", b"b=="), (b"; ", b";;"),
+        (b"Hello", b"hello"), (b"h=from", b"h=dkim-signature:from"),
+    )):  # fmt: skip
+        made[f"changed-{number}"] = (record, signed.replace(old, new, 1))
+    for number, (old, new) in enumerate((
+        (b"i=1;", b"i=2;"), (b"cv=none", b"cv=fail"), (b"cv=none;", b"cv=none; h=x;"), (b"i=1; mx", b"mx"),
+        (b"ARC-Seal", b"ARC-Seals"), (b"Hello", b"hello"),
+    )):  # fmt: skip
+        made[f"chain-{number}"] = (record, sealed.replace(old, new, 1))
+    flags = (b"t=s", b"t=y", b"h=sha1", b"h=sha256:x", b"s=*", b"n=x", b"p=", b"v=DKIM1", b"k=rsa")
+    for number, tag in enumerate(flags):
+        made[f"key-{number}"] = (record + b"; " + tag, signed)
+    return {name: written(0, 9, 5, key + b"\r\n" + octets) for name, (key, octets) in made.items()}
 
 
 def _met(transcript: sending.Transcript) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, grammar, porter, server, trust
+from tests.fuzz import bdat, client, dkim, grammar, porter, server, trust
 
 HERE = Path(__file__).parent
 
@@ -58,6 +58,14 @@ _POLICIES = (
     b"\n ada@a.b.example.org", b"\n ", b"<a@b.example>", b"@", b'"', b"(", b")", b":", b"a@[192.0.2.1]",
     b"a.b.c.d.e.f.",
 )  # fmt: skip
+_SIGNATURES = (
+    b"DKIM-Signature: ", b"ARC-Seal: i=1; ", b"ARC-Message-Signature: i=1; ",
+    b"ARC-Authentication-Results: i=1; x\r\n", b"v=1;", b" a=rsa-sha256;", b" a=ed25519-sha256;",
+    b" c=relaxed/relaxed;", b" c=simple;", b" d=example.org;", b" s=e1;", b" h=from:to;", b" h=from:from;", b" bh=",
+    b" b=", b" l=0;", b" l=9;", b" t=1;", b" x=2;", b" i=@example.org;", b" q=dns/txt;", b" cv=none;", b" cv=pass;",
+    b" cv=fail;", b"v=DKIM1;", b" k=rsa;", b" k=ed25519;", b" p=", b" t=s;", b" t=y;", b" h=sha256;", b" s=email;",
+    b" n=x;", b"From: a@example.org\r\n", b";", b"=", b":", b"\r\n ", b"\r\n\t", b" \r\n", b"A" * 43 + b"=",
+)  # fmt: skip
 
 
 class Check(Protocol):
@@ -100,5 +108,6 @@ TARGETS = {
         Target("porter", porter.check, _COMMON + _FRAMES),
         Target("authres", trust.check_authres, _COMMON + _RESULTS),
         Target("dmarc", trust.check_dmarc, _COMMON + _POLICIES),
+        Target("dkim", dkim.check, _COMMON + _SIGNATURES),
     )
 }
