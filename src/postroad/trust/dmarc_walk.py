@@ -95,11 +95,12 @@ class Walker:
         return Walk(tuple(passed), _organizational(domain, passed))
 
     async def exists(self, domain: str) -> bool | str:
-        """Whether the domain exists (RFC 9989 §3.2.13: no NXDOMAIN); or why nobody knows."""
+        """Whether the domain exists (RFC 9989 §3.2.13: no NXDOMAIN); or why nobody knows. An alias exists, also if the
+        name to which it leads does not (RFC 6604 §3)."""
         answer = await self._dns.a(domain)
         if answer.status is DnsStatus.ERROR:
             return f"the DNS does not say whether {domain} exists: {answer.text}"
-        return answer.status is not DnsStatus.NXDOMAIN
+        return answer.status is not DnsStatus.NXDOMAIN or bool(answer.followed)
 
 
 def _organizational(domain: str, passed: list[AskedDomain]) -> str:

@@ -128,6 +128,12 @@ async def test_p_sp_and_np(record: str, own: str, below: str, nowhere: str) -> N
         assert found.applied == found.asked and found.policy_domain == "example.com"
 
 
+async def test_an_alias_that_leads_nowhere_exists() -> None:
+    zone: Zone = records(example_com="v=DMARC1; p=reject; sp=none; np=reject")
+    zone["x.example.com"] = {"CNAME": ["gone.example.net"]}
+    assert (await judged(zone, "x.example.com")).tag == "sp"
+
+
 async def test_existence_is_asked_only_if_it_matters() -> None:
     for record, results, count in (
         ("p=reject", [], 0),

@@ -78,5 +78,6 @@ class ZoneResolver:
             if name in followed or len(followed) > _CNAMES_MAX:
                 return DnsAnswer(DnsStatus.ERROR, (), f"too many aliases (CNAME), or a ring of them, at {name}")
         if records or any(each.endswith(f".{name}") for each in self._zones):
-            return DnsAnswer(DnsStatus.NODATA, (), f"{name} has no {type} records", name=name)
-        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist", name=name)
+            text = f"{name} has no {type} records"
+            return DnsAnswer(DnsStatus.NODATA, (), text, name=name, followed=tuple(followed))
+        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist", name=name, followed=tuple(followed))
