@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, dkim, grammar, porter, server, trust
+from tests.fuzz import bdat, client, dkim, grammar, porter, server, spf, trust
 
 HERE = Path(__file__).parent
 
@@ -66,6 +66,12 @@ _SIGNATURES = (
     b" cv=fail;", b"v=DKIM1;", b" k=rsa;", b" k=ed25519;", b" p=", b" t=s;", b" t=y;", b" h=sha256;", b" s=email;",
     b" n=x;", b"From: a@example.org\r\n", b";", b"=", b":", b"\r\n ", b"\r\n\t", b" \r\n", b"A" * 43 + b"=",
 )  # fmt: skip
+_TERMS = (
+    b"v=spf1 ", b" a", b" mx", b" ptr", b" -all", b" ~all", b" ?all", b" ip4:192.0.2.0/24", b" ip6:2001:db8::/32",
+    b" include:", b" exists:", b" redirect=", b" exp=why.example", b"pass.example", b"fail.example", b"h.example",
+    b"loop.example", b"broken.example", b"/24", b"//64", b"%{", b"}", b"%{s}", b"%{l1r+-}", b"%{d2}", b"%{ir}", b"%{p}",
+    b"%{H}", b"%%", b"%_", b"%-", b".example", b"\n", b"=", b":",
+)  # fmt: skip
 
 
 class Check(Protocol):
@@ -107,6 +113,7 @@ TARGETS = {
         Target("bdat", bdat.check, _COMMON),
         Target("porter", porter.check, _COMMON + _FRAMES),
         Target("authres", trust.check_authres, _COMMON + _RESULTS),
+        Target("spf", spf.check, _COMMON + _TERMS),
         Target("dmarc", trust.check_dmarc, _COMMON + _POLICIES),
         Target("dkim", dkim.check, _COMMON + _SIGNATURES),
     )
