@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.address import canonical_domain
-from postroad.mail.message import raw_fields
+from postroad.mail.message import count, first, raw_fields
 from postroad.protocol.mailboxes import VALUE_MAX, mailboxes
 
 AUTHORS_MAX: Final = 4  # author domains that are looked at; RFC 9989 §11.5 wants a limit
@@ -36,18 +36,28 @@ class Authors(msgspec.Struct, frozen=True):
 
 def authors(section: bytes) -> Authors:
     """`section`: a header section."""
-    values = [section[starts:ends] for name, _, starts, ends in raw_fields(section) if name == _FROM]
+    values = _values(section)
     domains: dict[str, None] = {}
     problems: list[str] = []
     if len(values) != 1:
         problems.append(f"the message has {len(values)} From fields" if values else "the message has no From field")
-    for value in values[: AUTHORS_MAX * 2]:
-        text = value.replace(b"\r\n", b"").decode("utf-8", "backslashreplace").strip()
+    for text in values[: AUTHORS_MAX * 2]:
         problems += _add(text, domains)
     more = len(domains) > AUTHORS_MAX or len(values) > AUTHORS_MAX * 2
     if len(domains) > 1:
         problems.append(f"it names {len(domains)} author domains")
     return Authors(tuple(domains)[:AUTHORS_MAX], more, "; ".join(dict.fromkeys(problems)))
+
+
+def _values(section: bytes) -> list[str]:
+    """The texts of all From fields."""
+    if count(section, _FROM) == 1 and (only := first(section, _FROM)) is not None:
+        return [only]  # the usual case, by two searches
+    return [
+        section[starts:ends].replace(b"\r\n", b"").decode("utf-8", "backslashreplace").strip()
+        for name, _, starts, ends in raw_fields(section)
+        if name == _FROM
+    ]
 
 
 def _add(text: str, domains: dict[str, None]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from postroad.mail.address import canonical_domain
@@ -51,6 +52,8 @@ def payload(authserv_id: str, results: Iterable[Found], *, utf8: bool = False) -
 
 def written(value: str, *, utf8: bool = False) -> str:
     """A value as it may stand in the field: as it is, or quoted."""
+    if len(value) <= VALUE_MAX and _TOKEN.fullmatch(value):
+        return value
     value = _tame(value, VALUE_MAX)
     local_part, at, domain = value.rpartition("@")
     domain = _domain(domain, utf8)
@@ -72,7 +75,7 @@ def written(value: str, *, utf8: bool = False) -> str:
 
 def _result(found: Found, utf8: bool) -> list[str]:
     """The words of one result; none if its names are no words of the grammar."""
-    if not KEYWORD.fullmatch(found.method) or not KEYWORD.fullmatch(found.result):
+    if not (_is_keyword(found.method) and _is_keyword(found.result)):
         return []
     words = [f"{found.method}={found.result}"]
     if found.reason:
@@ -81,9 +84,14 @@ def _result(found: Found, utf8: bool) -> list[str]:
     words += [
         f"{ptype}.{name}={written(value, utf8=utf8)}"
         for ptype, name, value in _understood(found)
-        if KEYWORD.fullmatch(ptype) and KEYWORD.fullmatch(name)
+        if _is_keyword(ptype) and _is_keyword(name)
     ]
     return words
+
+
+@lru_cache(maxsize=256)
+def _is_keyword(text: str) -> bool:
+    return KEYWORD.fullmatch(text) is not None
 
 
 def _understood(found: Found) -> Iterable[PropertyValue]:

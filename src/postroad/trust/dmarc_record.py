@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ _SIZE: Final = re.compile(r"![0-9]+[kmgt]?\Z", re.IGNORECASE)  # obs-dmarc-repor
 _REPORT_OPTIONS: Final = ("0", "1", "d", "s")
 _OLD: Final = frozenset(("pct", "rf", "ri"))  # of RFC 7489; RFC 9989 §C.5.2
 _SHOWN_MAX: Final = 60
+_KEPT_LENGTH_MAX: Final = 500  # characters of a record that is kept in memory when it has been read
 
 
 class Policy(enum.IntEnum):
@@ -87,6 +89,16 @@ def select(texts: Iterable[str]) -> DmarcRecord | str:
 
 def parse(text: str) -> DmarcRecord:
     """A text that `is_record`."""
+    return _kept(text) if len(text) <= _KEPT_LENGTH_MAX else _parsed(text)
+
+
+@lru_cache(maxsize=1024)
+def _kept(text: str) -> DmarcRecord:
+    """Large domains send much mail under one record."""
+    return _parsed(text)
+
+
+def _parsed(text: str) -> DmarcRecord:
     listed, tag_faults = tags.gather(text)
     faults = [fault.text for fault in tag_faults]
     found: dict[str, str] = {}
