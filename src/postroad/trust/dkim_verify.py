@@ -75,6 +75,7 @@ class DkimResult(msgspec.Struct, frozen=True):
 
     `identity`: i=. `data_text`: b=. `testing`: the domain only tries DKIM, a failure counts for nothing. `unsigned`:
     octets at the end of the canonical body that l= leaves out; anybody may have written them. `bits`: of the key.
+    `key`: the one that it was tried with.
     """
 
     result: str
@@ -88,6 +89,7 @@ class DkimResult(msgspec.Struct, frozen=True):
     unsigned: int = 0
     bits: int = 0
     signature: DkimSignature | None = None
+    key: DkimKey | None = None
 
     @property
     def passes(self) -> bool:
@@ -229,10 +231,12 @@ def _verified(
         fault = "the signature does not match: a signed field has changed, or another key was used"
     unsigned = 0 if signature.body.length is None else max(body.size - signature.body.length, 0)
     if fault is None:
-        return DkimResult(results.PASS, unsigned=unsigned, bits=key.bits, testing=key.testing)
+        return DkimResult(results.PASS, unsigned=unsigned, bits=key.bits, testing=key.testing, key=key)
     if key.testing:
-        return DkimResult(results.NEUTRAL, f"{fault}; the domain only tests DKIM (t=y)", bits=key.bits, testing=True)
-    return DkimResult(results.FAIL, fault, bits=key.bits)
+        return DkimResult(
+            results.NEUTRAL, f"{fault}; the domain only tests DKIM (t=y)", bits=key.bits, testing=True, key=key
+        )
+    return DkimResult(results.FAIL, fault, bits=key.bits, key=key)
 
 
 def chosen_key(keys: PublicKeys, kind: KeyKind) -> DkimKey | KeyFault:

@@ -32,7 +32,7 @@ RESULTS = (
 
 FIELDS = (
     # As OpenDKIM, OpenDMARC, rspamd and the SPF policy server write them.
-    'mx.example.net; dkim=pass (2048-bit key; unprotected) header.d=a.example header.i=@a.example header.a=rsa-sha256'
+    "mx.example.net; dkim=pass (2048-bit key; unprotected) header.d=a.example header.i=@a.example header.a=rsa-sha256"
     ' header.s=one header.b="aB/c+d=="; dkim-atps=neutral',
     "mx.example.net; dmarc=pass (p=reject dis=none) header.from=a.example",
     "mx.example.net; dkim=pass header.d=a.example header.s=one header.b=abc; dmarc=pass (policy=none)"
