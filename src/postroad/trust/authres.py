@@ -7,8 +7,10 @@ cannot begin a field or another result. `spf` names the domain of the sender alo
 RFC 8601 §2.7.2), `dkim` has `header.d` beside `header.i`: readers behind us, such as opendmarc, understand no other
 form.
 
-A message that is not internationalised (RFC 6532) gets ASCII only: domains as A-labels, addresses without a local-part
-that is not ASCII, "?" for other characters.
+Quoted strings hold no backslashes and quotes, and an address whose local-part must be quoted is written without it:
+Mail::AuthenticationResults reads nothing of a field with such a thing in it. A message that is not internationalised
+(RFC 6532) gets ASCII only: domains as A-labels, addresses without a local-part that is not ASCII, "?" for other
+characters.
 
 Not here: how such fields are read, and which are forged (`authres_reading`).
 """
@@ -26,7 +28,7 @@ from postroad.trust.results import DKIM, SPF, Found, PropertyValue
 NAME: Final = b"Authentication-Results"
 LINE_WISHED: Final = 78  # RFC 5322 §2.1.1
 RESULTS_MAX: Final = 64  # results in one field
-VALUE_MAX: Final = 400  # octets of one value before it is quoted; with "\\" before each one it still fits into a line
+VALUE_MAX: Final = 400  # octets of one value
 REASON_MAX: Final = 200
 
 KEYWORD: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,40}[A-Za-z0-9])?")  # RFC 5321 §4.1.2: Ldh-str
@@ -35,7 +37,7 @@ _LABEL: Final = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
 _DOT_ATOM: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_READABLE: Final = str.maketrans('"\\', "'/")
 _UNWANTED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -58,12 +60,9 @@ def written(value: str, *, utf8: bool = False) -> str:
     local_part, at, domain = value.rpartition("@")
     domain = _domain(domain, utf8)
     if at and _DOMAIN.fullmatch(domain) and (utf8 or domain.isascii()):
-        if not utf8 and not local_part.isascii():
-            local_part = ""
         # RFC 8601 §2.2: pvalue = [ [ local-part ] "@" ] domain-name
-        if not local_part or _DOT_ATOM.fullmatch(local_part) or _QUOTED.fullmatch(local_part):
-            return f"{local_part}@{domain}"
-        return f"{_quoted(local_part)}@{domain}"
+        plain = _DOT_ATOM.fullmatch(local_part) and (utf8 or local_part.isascii())
+        return f"{local_part}@{domain}" if plain else f"@{domain}"
     if not value.isascii():
         value = _domain(value, utf8)
         if utf8 and _DOMAIN.fullmatch(value):
@@ -124,7 +123,7 @@ def _tame(text: str, octets_max: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f'"{text.translate(_READABLE)}"'
 
 
 def _folded(parts: list[list[str]]) -> bytes:
