@@ -69,6 +69,7 @@ def written(value: str, *, utf8: bool = False) -> str:
             return value
     if not utf8:
         value = value.encode("ascii", "replace").decode()
+    value = value.translate(_READABLE)
     return value if _TOKEN.fullmatch(value) else _quoted(value)
 
 
