@@ -87,13 +87,14 @@ Place = tuple[str, bool]
 
 
 class _UnderWay:
-    """A look-up. `waiters`: each who asked has a future of its own, so that one may give up and the others go on."""
+    """A look-up. `waiters`: each who asked has a future of its own, so that one may give up and the others go on.
+    `is_over`: they have their answer. The fetch may still be under way then, and keeps its place until it ends."""
 
-    __slots__ = ("is_late", "task", "until", "waiters")
+    __slots__ = ("is_over", "task", "until", "waiters")
 
     def __init__(self, until: float) -> None:
         self.until = until
-        self.is_late = False
+        self.is_over = False
         self.task: asyncio.Task[None] | None = None  # None while it is queued
         self.waiters: list[asyncio.Future[Answer]] = []
 
@@ -144,7 +145,7 @@ class WaitingSource:
                 self._timer = loop.call_at(found.until, self._look_at_late_ones, loop)
             if self._fetched < self._options.at_once_max:
                 self._fetched += 1
-                found.task = loop.create_task(self._fetch(place))
+                found.task = loop.create_task(self._fetch(place, found))
             else:
                 self._queued.append(place)
         waiter = loop.create_future()
@@ -179,34 +180,38 @@ class WaitingSource:
             return kept.value
         return NotNow(f"map {self._name}: {why}")
 
-    async def _fetch(self, place: Place) -> None:
+    async def _fetch(self, place: Place, found: _UnderWay) -> None:
         loop = asyncio.get_running_loop()
+        answer: Answer = None
         try:
             value = await self._driver.fetch(*place)
             if value is not None and len(value) > VALUE_MAX:
                 raise ValueError(f"the answer has more than {VALUE_MAX:,} characters")
-        except asyncio.CancelledError:
-            if self._under_way[place].is_late:
-                answer = self._too_late(place)
-            elif self._closed:
-                answer = self._last_good(place, loop.time(), _CLOSED)
-            else:
-                self._fetched -= 1
-                self._end(place, None)
-                raise
-        except TimeoutError as error:
-            answer = self._failed(place, str(error)) if str(error) else self._too_late(place)
-        except (Away, OSError) as error:
-            answer = self._failed(place, str(error) or type(error).__name__)
-        except Exception as error:  # of this key alone
-            answer = self._last_good(place, loop.time(), f"{type(error).__name__}: {error}")
+        except (Exception, asyncio.CancelledError) as error:
+            if not found.is_over:
+                if _is_loop_ending(error):
+                    self._fetched -= 1
+                    self._end(place, None)
+                    raise
+                answer = self._went_wrong(place, error)
         else:
-            self._answered(place, value, loop.time())
-            answer = value
-        self._end(place, (answer,))
+            if not found.is_over:
+                self._answered(place, value, loop.time())
+                answer = value
+        if not found.is_over:
+            self._end(place, (answer,))
         self._fetched -= 1
         if self._queued:
             self._fetch_next(loop)
+
+    def _went_wrong(self, place: Place, error: BaseException) -> Answer:
+        text = str(error)
+        if isinstance(error, TimeoutError) and not text:
+            return self._too_late(place)
+        if isinstance(error, Away | OSError):
+            return self._failed(place, text or type(error).__name__)
+        # Of this key alone. CancelledError: something that the driver waited for was cancelled, not this look-up.
+        return self._last_good(place, asyncio.get_running_loop().time(), f"{type(error).__name__}: {text}")
 
     def _fetch_next(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._queued and self._fetched < self._options.at_once_max:
@@ -214,18 +219,21 @@ class WaitingSource:
             found = self._under_way.get(place)
             if found is not None and found.task is None:  # else it was too late
                 self._fetched += 1
-                found.task = loop.create_task(self._fetch(place))
+                found.task = loop.create_task(self._fetch(place, found))
 
     def _end(self, place: Place, answer: tuple[Answer] | None) -> None:
         """All who wait get the answer; None: there is none, because the loop ends."""
-        for waiter in self._under_way.pop(place).waiters:
+        found = self._under_way.pop(place)
+        found.is_over = True
+        for waiter in found.waiters:
             if answer is None:
                 waiter.cancel()
             elif not waiter.done():
                 waiter.set_result(answer[0])
 
     def _look_at_late_ones(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End what has taken too long. One timer serves all: they end in the order in which they began."""
+        """End what has taken too long. One timer serves all: they end in the order in which they began. Nobody waits
+        until a fetch has been cancelled: a driver may take its time for that."""
         self._timer = None
         now = loop.time()
         late: list[Place] = []
@@ -233,17 +241,17 @@ class WaitingSource:
             if found.until > now:
                 self._timer = loop.call_at(found.until, self._look_at_late_ones, loop)
                 break
-            if not found.is_late:
-                late.append(place)
+            late.append(place)
         for place in late:
-            found = self._under_way[place]
-            found.is_late = True
-            if found.task is None:
-                self._end(place, (self._too_late(place),))
-            else:
-                loop.call_soon(found.task.cancel)  # not before it has begun: only then it ends with an answer
+            self._cut_off(place, self._too_late(place))
         if late:
             self._queued = deque(place for place in self._queued if place in self._under_way)
+
+    def _cut_off(self, place: Place, answer: Answer) -> None:
+        task = self._under_way[place].task
+        self._end(place, (answer,))
+        if task is not None:
+            task.get_loop().call_soon(task.cancel)  # not before it has begun: only then it gives its place back
 
     def _too_late(self, place: Place) -> Answer:
         return self._failed(place, f"no answer in {self._options.timeout_s:g} s")
@@ -274,8 +282,11 @@ class WaitingSource:
         if self._timer is not None:
             self._timer.cancel()
         for place, found in list(self._under_way.items()):
-            if found.task is not None:
-                found.task.get_loop().call_soon(found.task.cancel)  # not before it has begun
-            else:
-                self._end(place, (self._last_good(place, found.until, _CLOSED),))
+            self._cut_off(place, self._last_good(place, found.until, _CLOSED))
         self._driver.close()
+
+
+def _is_loop_ending(error: BaseException) -> bool:
+    """Whether a task, which nobody else would cancel now, ends with its loop."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -228,3 +228,59 @@ async def test_a_value_that_is_too_long_is_no_answer_and_no_failure_of_the_map()
     house.driver.answer = lambda key: "x" * (VALUE_MAX + 1) if key == "all" else key
     assert isinstance(await house.ask("all"), NotNow)
     assert await house.ask("ada") == "ada" and house.told == []
+
+
+async def test_what_the_driver_cancels_itself_cancels_nobody_who_waits() -> None:
+    house = House(failures_max=1)
+
+    def cancelled(key: str) -> str:
+        raise asyncio.CancelledError
+
+    house.driver.answer = cancelled
+    asking = asyncio.create_task(house.ask("ada"))
+    assert isinstance(await asking, NotNow) and house.told == []
+    house.driver.answer = str
+    assert await house.ask("bob") == "bob" and house.source._fetched == 0
+
+
+@pytest.mark.parametrize("ends", ["late", "closed"])
+async def test_who_waits_does_not_wait_for_a_driver_that_is_slow_to_stop(ends: str) -> None:
+    house = House(at_once_max=1, timeout_s=0.05 if ends == "late" else 20.0)
+    stop, fetch = asyncio.Event(), house.driver.fetch
+
+    async def stubborn(key: str, part: bool) -> str | None:
+        for _ in range(3):
+            try:
+                await stop.wait()
+            except asyncio.CancelledError:
+                house.driver.asked.append("cancelled")
+        return await fetch(key, part)
+
+    house.driver.fetch = stubborn  # type: ignore[method-assign]
+    asking = asyncio.create_task(house.ask("ada"))
+    await asyncio.sleep(0)
+    if ends == "closed":
+        house.source.close()
+    answer = await asyncio.wait_for(asking, 10)
+    assert isinstance(answer, NotNow) and not house.source._under_way
+    await asyncio.sleep(0)
+    assert house.driver.asked == ["cancelled"] and house.source._fetched == 1  # it keeps its place
+    failures = house.source._failures
+    stop.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert house.source._fetched == 0 and house.source._failures == failures
+
+
+async def test_an_end_of_the_loop_cancels_who_waits() -> None:
+    house = House()
+    house.driver.gate = asyncio.Event()
+    asking = asyncio.create_task(house.ask("ada"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    (found,) = house.source._under_way.values()
+    assert found.task is not None
+    found.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert house.source._fetched == 0 and not house.source._under_way

@@ -192,3 +192,115 @@ async def test_a_map_whose_answers_are_not_kept_is_asked_again(
     assert await house.ends("x@names.test") == ["ada@home.test"]
     module = sys.modules.pop("kept_leads_asked")
     assert module.asked.count("x@names.test") == (2 if limits == "cache_s = 0\n" else 1)
+
+
+BOTH = '["virtual", "slow"]'
+GATED = """
+import asyncio
+gate = asyncio.Event()
+
+async def look_up(key):
+    await gate.wait()
+    return "bob@home.test" if key == "x@names.test" else None
+"""
+
+
+async def test_what_is_missing_is_never_passed_over_and_a_file_may_change_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept_leads_asked.py").write_text(GATED)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = SETTINGS.replace('["virtual"]', BOTH)
+    house = House(tmp_path, "to@names.test ada@home.test, x@names.test\n", more=FUNCTION, settings=plain)
+    asking = asyncio.create_task(house.ends("to@names.test"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    house.write("virtual", "to@names.test eve@far.test\n")
+    house.look()
+    sys.modules.pop("kept_leads_asked").gate.set()
+    assert await asking == ["ada@home.test", "bob@home.test"]
+    assert await house.ends("to@names.test") == ["eve@far.test"]
+
+
+async def test_a_map_that_cannot_answer_is_asked_again(tmp_path: Path) -> None:
+    house = House(tmp_path, "to@names.test ada@home.test, other@names.test\nother@names.test |/bin/no\n")
+    name = Recipient(Address("to", "names.test"))
+    found = house.tables.expand(1, 1, (name,))
+    assert isinstance(found, Expansion) and found.not_now
+    assert (await house.rcpt("to@names.test")).startswith("451 4.3.0")
+    house.write("virtual", "to@names.test ada@home.test, other@names.test\nother@names.test bob@home.test\n")
+    house.look()
+    assert await house.ends("to@names.test") == ["ada@home.test", "bob@home.test"]
+
+
+async def test_nothing_is_kept_of_what_was_found_without_asking(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    address = Address("sales", "names.test")
+    assert house.tables._aliases.ends(address, house.tables._has_box) is not None
+    assert not house.tables._aliases.leads(address)
+
+
+async def test_a_mailbox_that_has_not_moved_any_more_counts(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("[[listener]]", '[rewrite]\nrelocated_maps = ["moved"]\n[[listener]]', 1)
+    more = f'[[map]]\nname = "moved"\nkind = "text"\nfile = "{tmp_path}/moved"\n'
+    (tmp_path / "moved").write_text("gone@home.test new@far.test\n")
+    house = House(tmp_path, "lost@names.test gone@home.test\n", more=more, settings=settings)
+    assert await house.ends("lost@names.test") == ["gone@home.test"]
+    assert house.tables._aliases.leads(Address("lost", "names.test"))
+    house.write("moved", "other@home.test new@far.test\n")
+    house.look()
+    assert await house.ends("lost@names.test") == ["lost@names.test"]
+
+
+async def test_a_catch_all_ends_for_a_new_mailbox(tmp_path: Path) -> None:
+    house = House(tmp_path, "@home.test eve@far.test\n")
+    assert await house.ends("zoe@home.test") == ["eve@far.test"]
+    house.write("people", "zoe@home.test 1\n")
+    house.look()
+    assert await house.ends("zoe@home.test") == ["zoe@home.test"]
+    assert await house.ends("yan@home.test") == ["eve@far.test"]
+    house.write("boxes", "yan\n")
+    house.look()
+    assert await house.ends("yan@home.test") == ["yan@home.test"]
+
+
+async def test_a_file_within_another_map_counts_at_once_too(tmp_path: Path) -> None:
+    more = '[[map]]\nname = "all"\nkind = "union"\nmaps = ["virtual"]\n'
+    house = House(tmp_path, more=more, settings=SETTINGS.replace('alias_maps = ["virtual"]', 'alias_maps = ["all"]'))
+    assert await house.ends("sales@names.test") == ["ada@home.test", "eve@far.test"]
+    assert house.tables._aliases.leads(Address("sales", "names.test"))
+    house.write("virtual", "sales@names.test bob@home.test\n")
+    house.look()
+    assert await house.ends("sales@names.test") == ["bob@home.test"]
+
+
+async def test_patterns_lead_each_mailbox_elsewhere(tmp_path: Path) -> None:
+    settings = SETTINGS.replace('name = "virtual"\nkind = "text"', 'name = "virtual"\nkind = "pcre"')
+    house = House(tmp_path, "/^(.*)[+]to@names[.]test$/ ${1}@far.test\n", settings=settings)
+    for _ in range(2):
+        for name in ("a", "A", "b"):
+            assert await house.ends(f"{name}+to@names.test") == [f"{name}@far.test"]
+
+
+async def test_a_domain_that_becomes_ours_counts(tmp_path: Path) -> None:
+    more = f"""
+[[domain]]
+domain_maps = ["ours"]
+recipients = ["zoe"]
+path = "{tmp_path}/{{domain}}/{{local_part}}"
+[[map]]
+name = "ours"
+kind = "text"
+file = "{tmp_path}/ours"
+"""
+    (tmp_path / "ours").write_text("other.test 1\n")
+    house = House(tmp_path, "to@names.test ada@home.test, gone@late.test\n", more=more)
+    assert await house.ends("to@names.test") == ["ada@home.test", "gone@late.test"]
+    house.write("ours", "late.test 1\n")
+    house.look()
+    mapped = house.tables.routing.mapped
+    assert mapped is not None
+    mapped.fresh.clear()
+    mapped._kept.clear()  # as if they had grown old
+    assert (await house.rcpt("gone@late.test")).startswith("550 5.1.1")
+    assert await house.ends("to@names.test") == ["ada@home.test"]
