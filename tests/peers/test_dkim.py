@@ -1,20 +1,31 @@
-"""OpenDKIM and Mail::DKIM beside us: what we sign and seal they verify, what they sign and seal we verify.
+"""OpenDKIM, Mail::DKIM and Exim beside us: what we sign and seal they verify, what they sign and seal we verify.
 
 OpenDKIM reads messages from files and keys from a table of its own (TestDNSData); Mail::DKIM gets its answers of the
-DNS from a file, too. So no DNS server is needed, and both judge by their own code alone.
+DNS from a file, too. Exim asks a DNS server of the test, which its own /etc/resolv.conf names.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
 import pytest
 
 from postroad.trust.dkim_body import Canonicalization
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
 from tests.peers.harness import need
+from tests.peers.harness.exim import CACHE as EXIM
+from tests.peers.harness.process import own_to
+from tests.peers.harness.remote import Remote
 from tests.unit.trust.dkim_parts import MESSAGE, NOW_S, Zone, keys, pem, verify
 from tests.unit.trust.test_arc import KEYS, sealed, validate
 
@@ -177,3 +188,148 @@ def test_we_validate_what_mail_dkim_seals(folder: Path) -> None:
         found = validate(whole)
         assert (found.result, found.reason, found.instances) == ("pass", "", number + 1)
     assert perl(folder, _VERIFY, whole, "arc").startswith(b"pass")
+
+
+_EXIM = """\
+primary_hostname = mx.example.test
+exim_path = {place}/exim4
+spool_directory = {place}/spool
+log_file_path = {place}/log/%slog
+exim_user = Debian-exim
+exim_group = Debian-exim
+keep_environment =
+host_lookup =
+queue_only = {queue_only}
+acl_smtp_rcpt = accept
+acl_smtp_dkim = acl_dkim
+acl_smtp_data = accept
+begin acl
+acl_dkim:
+  accept logwrite = judged $dkim_algo $dkim_verify_status
+begin routers
+out:
+  driver = manualroute
+  route_list = * 127.0.0.1
+  self = send
+  transport = remote
+begin transports
+remote:
+  driver = smtp
+  port = {port}
+  allow_localhost
+  dkim_domain = example.org
+  dkim_selector = {selector}
+  dkim_private_key = {place}/key.pem
+  dkim_canon = {canon}
+  dkim_hash = sha256
+"""
+
+
+def _answer(query: bytes, records: dict[str, str]) -> bytes:
+    asked = dns.message.from_wire(query)
+    answer = dns.message.make_response(asked)
+    answer.flags |= dns.flags.RA
+    name = asked.question[0].name
+    record = records.get(name.to_text().rstrip(".").lower())
+    if record is None:
+        answer.set_rcode(dns.rcode.NXDOMAIN)
+    else:
+        strings = " ".join(f'"{record[at : at + 200]}"' for at in range(0, len(record), 200))
+        answer.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", strings))
+    return answer.to_wire(max_size=4096)
+
+
+@pytest.fixture
+def dns_server() -> Iterator[str]:
+    """Answers on port 53, the only one that /etc/resolv.conf can mean, of a loopback address that nobody else has."""
+    records = dict(each.split(" ", 1) for each in _records())
+    address = next(iter(_free_addresses()))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 53))
+        sock.settimeout(0.2)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    query, client = sock.recvfrom(4096)
+                except TimeoutError:
+                    continue
+                sock.sendto(_answer(query, records), client)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield address
+        ended.set()
+        thread.join()
+
+
+def _free_addresses() -> Iterator[str]:
+    for number in range(1, 250):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((f"127.88.0.{number}", 53))
+            except OSError:
+                continue
+        yield f"127.88.0.{number}"
+
+
+def exim(
+    place: Path, server: str, message: bytes, *, port: int = 1, key: SigningKey = RSA, canon: str = ""
+) -> list[str]:
+    """What it says of each signature of a message that comes by SMTP on its standard input. With `canon` it sends the
+    message on to this port, signed with this key."""
+    binary = EXIM / "usr" / "sbin" / "exim4"
+    if not binary.exists():
+        need.missing("Exim is not unpacked (make peers does it)")
+    for each in ("spool", "log"):
+        (place / each).mkdir(exist_ok=True)
+        own_to(place / each, "Debian-exim")
+    shutil.copy(binary, place / "exim4")
+    (place / "exim.conf").write_text(
+        _EXIM.format(
+            place=place,
+            port=port,
+            selector=key.selector,
+            canon=canon or "simple",
+            queue_only="false" if canon else "true",
+        )
+    )
+    (place / "key.pem").write_bytes(pem(key.private))
+    own_to(place / "key.pem", "Debian-exim")
+    (place / "resolv.conf").write_text(f"nameserver {server}\n")
+    (place / "log" / "mainlog").unlink(missing_ok=True)
+    commands = b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
+    script = f"mount --bind {place}/resolv.conf /etc/resolv.conf && exec {place}/exim4 -C {place}/exim.conf -odi -bs"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], input=commands + message + b".\r\nQUIT\r\n",
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert b"250 OK id=" in done.stdout, (done.stdout, done.stderr)
+    return re.findall(r"judged (\S+ \S+)", (place / "log" / "mainlog").read_text())
+
+
+@pytest.mark.parametrize(("head", "body"), FORMS)
+def test_exim_verifies_what_we_sign(
+    place: Path, dns_server: str, head: Canonicalization, body: Canonicalization
+) -> None:
+    need.root()
+    place.mkdir(parents=True, exist_ok=True)
+    whole = signed(head, body)
+    assert sorted(exim(place, dns_server, whole)) == ["ed25519-sha256 pass", "rsa-sha256 pass"]
+    changed = whole.replace(b"Subject: A", b"Subject: B")
+    assert sorted(exim(place, dns_server, changed)) == ["ed25519-sha256 fail", "rsa-sha256 fail"]
+
+
+@pytest.mark.parametrize("canon", ["simple", "relaxed"])
+@pytest.mark.parametrize("key", keys(), ids=["rsa", "ed25519"])
+def test_we_verify_what_exim_signs(place: Path, dns_server: str, key: SigningKey, canon: str) -> None:
+    need.root()
+    place.mkdir(parents=True, exist_ok=True)
+    with Remote() as remote:
+        exim(place, dns_server, MESSAGE, port=remote.port, key=key, canon=canon)
+        (sent,) = remote.wait()
+    assert sent.content.startswith(b"DKIM-Signature:")
+    (result,) = verify(sent.content, zone(), now_s=LATER_S)
+    assert (result.result, result.reason, result.algorithm) == ("pass", "", f"{key.kind.value}-sha256")
+    assert verify(sent.content + b"more\r\n", zone(), now_s=LATER_S)[0].result == "fail"
