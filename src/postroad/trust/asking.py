@@ -14,6 +14,7 @@ import asyncio
 import enum
 import ipaddress
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -174,6 +175,7 @@ def queried(name: str) -> str | None:
     return name if 0 < len(name) <= NAME_MAX else None
 
 
+@lru_cache(maxsize=4096)
 def client_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An IP address, without its zone; an IPv4-mapped one as the IPv4 address that it means (RFC 7208 §5). None if the
     text is no address."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.mail.address import Address, canonical_domain, is_ip_address
+from postroad.mail.address import Address, canonical_domain
 from postroad.trust import results
 from postroad.trust.asking import NAME_MAX, DnsQuestions, client_address
 from postroad.trust.results import Found
@@ -165,7 +165,6 @@ class _Match(msgspec.Struct, frozen=True):
     inner: str = ""
 
 
-_WITHOUT_DNS: Final = (SpfMechanism.IP4, SpfMechanism.IP6, SpfMechanism.ALL)
 _NO_MATCH: Final = None
 _MATCH: Final = _Match()
 _Evaluated = _Match | _End | None
@@ -180,6 +179,7 @@ class _Evaluation:
     ) -> None:  # fmt: skip
         self.client = client
         self.address = address
+        self.version = address.version
         self.is_ip6 = address.version == 6
         self.number = int(address)
         self.local_part = local_part
@@ -197,8 +197,12 @@ class _Evaluation:
             self._step(path, f"{domain}: {record.problem}")
             return record
         for directive in record.directives:
-            if directive.mechanism in _WITHOUT_DNS:
-                evaluated: _Evaluated = _MATCH if self._is_here(directive) else _NO_MATCH
+            evaluated: _Evaluated
+            if directive.version:
+                same = directive.version == self.version and not (self.number ^ directive.network) >> directive.shift
+                evaluated = _MATCH if same else _NO_MATCH
+            elif directive.mechanism is SpfMechanism.ALL:
+                evaluated = _MATCH
             else:
                 evaluated = await self._evaluate(directive, domain, path)
             if evaluated is _NO_MATCH:
@@ -244,18 +248,6 @@ class _Evaluation:
             return _permanent(f"the SPF record of {domain} is wrong: {record.text}")
         self._step((), f'{domain} has the SPF record "{texts[0]}"')
         return record
-
-    def _is_here(self, directive: SpfDirective) -> bool:
-        """Whether a mechanism that asks nobody matches."""
-        match directive.mechanism:
-            case SpfMechanism.IP4:
-                shift = IP4_BITS - directive.ip4_length
-                return not self.is_ip6 and self.number >> shift == directive.network >> shift
-            case SpfMechanism.IP6:
-                shift = IP6_BITS - directive.ip6_length
-                return self.is_ip6 and self.number >> shift == directive.network >> shift
-            case _:
-                return True  # all
 
     async def _evaluate(self, directive: SpfDirective, domain: str, path: tuple[str, ...]) -> _Evaluated:
         over = self._count(directive.text, domain)
@@ -462,7 +454,7 @@ def _canonical(domain: str) -> str | None:
         except ValueError:
             return None
     domain = domain.removesuffix(".").lower()
-    if len(domain) > NAME_MAX or not _WELL_FORMED.fullmatch(domain) or is_ip_address(domain):
+    if len(domain) > NAME_MAX or not _WELL_FORMED.fullmatch(domain) or domain.rpartition(".")[2].isdigit():
         return None
     return domain
 

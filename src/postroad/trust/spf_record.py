@@ -49,7 +49,8 @@ class SpfMechanism(enum.Enum):
 
 class SpfDirective(msgspec.Struct, frozen=True):
     """A mechanism with what it means if it matches. `text`: as the record has it. `domain`: None is the domain of the
-    record. `network`: of ip4 and ip6, as a number. `ip4_length`, `ip6_length`: how many bits count."""
+    record. `ip4_length`, `ip6_length`: how many bits count. Of ip4 and ip6: `version`, `network` as a number, and
+    `shift`, how many of its last bits do not count; else they are 0."""
 
     mechanism: SpfMechanism
     result: str
@@ -58,6 +59,8 @@ class SpfDirective(msgspec.Struct, frozen=True):
     network: int = 0
     ip4_length: int = IP4_BITS
     ip6_length: int = IP6_BITS
+    version: int = 0
+    shift: int = 0
 
 
 class SpfRecord(msgspec.Struct, frozen=True):
@@ -203,7 +206,7 @@ def _ip4(mechanism: SpfMechanism, result: str, term: str, rest: str) -> SpfDirec
     network = number_of(matched[1])
     if network is None:
         return MacroFault(f"{matched[1]} is no IPv4 address")
-    return SpfDirective(mechanism, result, term, None, network, length)
+    return SpfDirective(mechanism, result, term, None, network, length, IP6_BITS, 4, IP4_BITS - length)
 
 
 def _ip6(mechanism: SpfMechanism, result: str, term: str, rest: str) -> SpfDirective | MacroFault:
@@ -216,7 +219,7 @@ def _ip6(mechanism: SpfMechanism, result: str, term: str, rest: str) -> SpfDirec
     network = number_of(matched[1])
     if network is None:
         return MacroFault(f"{matched[1][:_SHOWN_MAX]} is no IPv6 address")
-    return SpfDirective(mechanism, result, term, None, network, IP4_BITS, length)
+    return SpfDirective(mechanism, result, term, None, network, IP4_BITS, length, 6, IP6_BITS - length)
 
 
 def _length(text: str | None, bits: int) -> int | MacroFault:

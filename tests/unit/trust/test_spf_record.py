@@ -32,8 +32,8 @@ def test_all_terms() -> None:
         SpfDirective(SpfMechanism.PTR, "fail", "-ptr"),
         SpfDirective(SpfMechanism.INCLUDE, "softfail", "~include:_spf.%{d}", record.directives[3].domain),
         SpfDirective(SpfMechanism.EXISTS, "neutral", "?exists:%{i}.x.example", record.directives[4].domain),
-        SpfDirective(SpfMechanism.IP4, "pass", "ip4:192.0.2.0/24", None, 0xC0000200, 24),
-        SpfDirective(SpfMechanism.IP6, "pass", "IP6:2001:DB8::/32", None, 0x20010DB8 << 96, 32, 32),
+        SpfDirective(SpfMechanism.IP4, "pass", "ip4:192.0.2.0/24", None, 0xC0000200, 24, 128, 4, 8),
+        SpfDirective(SpfMechanism.IP6, "pass", "IP6:2001:DB8::/32", None, 0x20010DB8 << 96, 32, 32, 6, 96),
         SpfDirective(SpfMechanism.ALL, "fail", "-ALL"),
     )
     assert record.explanation == ("why.example",)
