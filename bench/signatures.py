@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from postroad.trust.dkim_head import body_start
+from postroad.trust.dkim_head import SignedHead, body_start
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
 from postroad.trust.dkim_verify import DkimOptions, DkimVerification
 from postroad.world.dns import DnsAnswer, DnsStatus
@@ -85,7 +85,7 @@ def _verifying(message: bytes, record: str) -> float:
     answers, options, start = _Answers(record), DkimOptions(), body_start(message)
 
     async def verify() -> None:
-        verification = DkimVerification(message[: start - 2], options)
+        verification = DkimVerification(SignedHead(message[: start - 2]), options)
         for at in range(start, len(message), _PIECE):
             verification.feed(message[at : at + _PIECE])
         await verification.ask(answers)

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from postroad.mail.message import joins
 from postroad.trust import tags
 from postroad.trust.arc import ArcResult, ArcVerification
-from postroad.trust.dkim_body import BodyHashes, Canonicalization
-from postroad.trust.dkim_head import body_start
+from postroad.trust.dkim_body import Canonicalization
+from postroad.trust.dkim_head import SignedHead, body_start
 from postroad.trust.dkim_key import DkimKey, parse_key
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
 from postroad.trust.dkim_signature import DkimSignature, parse_signature
@@ -74,12 +74,11 @@ def _texts(record: str, message: bytes) -> None:
 
 def _judged(record: bytes, message: bytes, cuts: list[int]) -> tuple[tuple[DkimResult, ...], ArcResult]:
     start = body_start(message)
-    verification = DkimVerification(message[:start], _OPTIONS)
-    chain = ArcVerification(verification.head)
-    bodies = BodyHashes(chain.forms)
+    head = SignedHead(message[:start])
+    chain = ArcVerification(head)
+    verification = DkimVerification(head, _OPTIONS, further=chain.forms)
     for piece in choices.parted(message[start:], [cut - start for cut in cuts if cut > start]):
         verification.feed(piece)
-        bodies.feed(piece)
     answers = _Answers(record.decode("utf-8", "replace"))
 
     async def ask() -> None:
@@ -87,7 +86,8 @@ def _judged(record: bytes, message: bytes, cuts: list[int]) -> tuple[tuple[DkimR
         await chain.ask(answers)
 
     asyncio.run(ask())
-    return verification.conclude(NOW_S)[0], chain.conclude(bodies.results())
+    found, bodies = verification.conclude(NOW_S)
+    return found, chain.conclude(bodies)
 
 
 def _changed(record: bytes, message: bytes, results: tuple[DkimResult, ...]) -> None:

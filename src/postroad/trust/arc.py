@@ -1,7 +1,7 @@
 """Validates the chain of ARC sets of one message (RFC 8617 §5.2).
 
-Made like `dkim_verify`: make an ArcVerification of the head, have the body hashed in its `forms`, `ask` for the keys,
-and `conclude`. No I/O of its own.
+Made like `dkim_verify`: make an ArcVerification of the head, give its `forms` to the DkimVerification of the same head
+(`further`), `ask` for the keys, and `conclude` with the hashes that the other one gives. No I/O of its own.
 
 What always holds: all seals of a chain are verified, and the newest signature of the message; older ones are tried to
 find out since when the message has not changed. Work is linear in the size of the header section. A chain has at most

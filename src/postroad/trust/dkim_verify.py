@@ -1,6 +1,6 @@
 """Verifies the DKIM signatures of one message (RFC 6376 §6, RFC 8601 §2.7.1).
 
-Four steps: make a DkimVerification of the header section, `feed` it the body as it arrives, `ask` for the keys (at any
+Four steps: make a DkimVerification of the head, `feed` it the body as it arrives, `ask` for the keys (at any
 time, best while the body arrives), and `conclude`. No I/O of its own: the resolver is handed in, and so is the time.
 
 What always holds: keys are asked for side by side, each once. Signatures beyond `signatures_max` are not verified, and
@@ -127,9 +127,10 @@ class DkimVerification:
 
     __slots__ = ("_bodies", "_keys", "_options", "_signatures", "head")
 
-    def __init__(self, section: bytes, options: DkimOptions, *, further: tuple[BodyForm, ...] = ()) -> None:
-        """`section`: the header section as it came. `further`: forms of the body that others want, such as ARC."""
-        self.head = SignedHead(section)
+    def __init__(self, head: SignedHead, options: DkimOptions, *, further: tuple[BodyForm, ...] = ()) -> None:
+        """`head`: the header section as it came. `further`: forms of the body that others want, such as ARC's, so that
+        the body is hashed once for all."""
+        self.head = head
         self._options = options
         self._keys: dict[str, PublicKeys] = {}
         fields = self.head.fields(FIELD_NAME)

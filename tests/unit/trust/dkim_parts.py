@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from postroad.trust.dkim_body import BodyForm, BodyHash, BodyHashes, Canonicalization
-from postroad.trust.dkim_head import body_start
+from postroad.trust.dkim_head import SignedHead, body_start
 from postroad.trust.dkim_sign import SigningKey, public_record
 from postroad.trust.dkim_verify import DkimOptions, DkimResult, DkimVerification
 from postroad.world.dns import DnsAnswer, DnsStatus
@@ -90,7 +90,8 @@ def verify(
 ) -> tuple[DkimResult, ...]:
     """All steps for a message, its body in pieces of this size."""
     start = body_start(message)
-    verification = DkimVerification(message[:start].removesuffix(b"\r\n\r\n") + b"\r\n", options or DkimOptions())
+    section = message[:start].removesuffix(b"\r\n\r\n") + b"\r\n"
+    verification = DkimVerification(SignedHead(section), options or DkimOptions())
     for at in range(start, len(message), piece):
         verification.feed(message[at : at + piece])
     asyncio.run(verification.ask(zone))

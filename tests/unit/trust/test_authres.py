@@ -63,7 +63,7 @@ def test_long_lines_are_folded_between_properties() -> None:
         ("ada.l+x@a.example", "ada.l+x@a.example"),
         ('"a b"@a.example', "@a.example"),
         ("a b@a.example", "@a.example"),
-        ('a"b\\c', "\"a'b/c\""),
+        ('a"b\\c', '"a\'b/c"'),
         ('"c"a.example', "'c'a.example"),
         ("192.0.2.1", "192.0.2.1"),
         ("2001:db8::1", '"2001:db8::1"'),
