@@ -49,7 +49,7 @@ def check(data: bytes, *, hasty: bool = False) -> None:
         else:
             results = [await check_mail_from(client, Address(local_part, "d.example"), questions)]
         for each in results:
-            assert each.result in _RESULTS and each.told
+            assert each.result in _RESULTS and each.told and each.told.isprintable()
             assert each.explanation.isascii() and len(each.explanation) <= TEXT_MAX
             assert not each.explanation or (each.result == "fail" and each.explanation.isprintable())
             _is_one_field(received_spf.field(each))

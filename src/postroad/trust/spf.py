@@ -55,7 +55,7 @@ _STEPS_MAX: Final = 500
 _PROBLEM_MAX: Final = 400
 
 _WELL_FORMED: Final = re.compile(r"(?!\[)(?:[!-\-/-~]{1,63}\.)+[!-\-/-~]{1,63}", re.ASCII)
-_LABELS: Final = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*")
+_LABELS: Final = re.compile(r"[ -\-/-~]{1,63}(?:\.[ -\-/-~]{1,63})*")
 _TEXT: Final = re.compile(r"[\x20-\x7e]*")
 _UNKNOWN: Final = "unknown"
 _PERMITTING: Final = {"pass": "permits", "fail": "does not permit", "softfail": "probably does not permit"}

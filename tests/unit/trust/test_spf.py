@@ -314,6 +314,14 @@ async def test_a_local_part_that_is_not_ascii_matches_nothing() -> None:
         assert (await check(record, sender="jörg@d.example", zones=zones)).result == expected
 
 
+async def test_a_name_with_control_characters_is_not_asked_for() -> None:
+    """It would stand in texts for people and in header fields, and no host has it."""
+    zones = {"a\r\nx: y.x.example": {"ERROR": []}}
+    result = await check("exists:%{l}.x.example -all", sender="a\r\nX: y@d.example", zones=zones)
+    assert result.result == "fail"
+    assert all(step.isprintable() for step in result.steps)
+
+
 async def test_the_limits_of_the_message_are_told() -> None:
     result = await check("a:x1.example mx:x2.example -all", limits=AskingLimits(queries_max=2))
     assert result.result == "temperror" and "more than 2 DNS queries" in result.told
