@@ -104,17 +104,21 @@ def _is_there(path: Path) -> bool:
         return path == _SYSTEM
 
 
-def settings_of(given: Path | None, *, files: bool = False) -> Settings:
+def settings_of(given: Path | None, *, files: bool = False, entries: bool = True) -> Settings:
     """The settings, or the end of the command with 78 and all problems on stderr.
 
     `files`: also demand that the files named in it (keys, users, aliases) can be read. Commands that only look at the
-    spool do not need them, and their user may not have the right to read them.
+    spool do not need them, and their user may not have the right to read them. `entries`: among these, also files of
+    aliases, recipients and maps.
     """
     from postroad.config.load import load, parse
 
     path = config_path(given)
     kept: dict[Path, str] = _kept().get(_TEXT, {})
-    found = parse(kept[path], path, files=files) if path in kept else load(path, files=files)
+    if path in kept:
+        found = parse(kept[path], path, files=files, entries=entries)
+    else:
+        found = load(path, files=files, entries=entries)
     if isinstance(found, list):
         end_with(with_both_places(given, found))
     return found

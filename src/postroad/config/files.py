@@ -56,10 +56,12 @@ from postroad.world.identity import account, is_group
 from postroad.world.problem import Problem, not_utf8, unreadable
 
 
-def find(settings: Settings) -> list[Finding]:
-    """All files that cannot be read or do not hold what they should."""
+def find(settings: Settings, *, entries: bool = True) -> list[Finding]:
+    """All files that cannot be read or do not hold what they should. `entries`: also those of aliases, recipients and
+    maps."""
     with rights(settings):
-        found = [finding for check in _CHECKS for finding in check(settings)]
+        checks = [check for check in _CHECKS if entries or check not in _OF_ENTRIES]
+        found = [finding for check in checks for finding in check(settings)]
     return [*found, *_state(settings)]
 
 
@@ -466,6 +468,7 @@ def _keys_of_senders(settings: Settings) -> Iterator[Finding]:
                 yield _within(key, path, found)
 
 
+_OF_ENTRIES: Final = (_recipients, _aliases, _maps)
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
     _outbound_tls,

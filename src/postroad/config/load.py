@@ -34,17 +34,18 @@ _ROUNDS_MAX: Final = 8
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-def load(path: Path, *, files: bool = True) -> Settings | list[ConfigProblem]:
+def load(path: Path, *, files: bool = True, entries: bool = True) -> Settings | list[ConfigProblem]:
     """The settings in the file at `path`, or all its problems: those of a key by itself in the order of their lines,
     then those of keys that do not fit together and of files.
 
-    `files`: also read the files that it names (certificates, users, aliases, recipients, passwords).
+    `files`: also read the files that it names (certificates, users, aliases, recipients, passwords). `entries`: also
+    aliases, recipients and maps, without which a node can start: mail that needs them waits.
     """
     text = _read(path)
-    return text if isinstance(text, list) else parse(text, path, files=files)
+    return text if isinstance(text, list) else parse(text, path, files=files, entries=entries)
 
 
-def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[ConfigProblem]:
+def parse(text: str, path: Path, *, files: bool = True, entries: bool = True) -> Settings | list[ConfigProblem]:
     """The settings of a text that stands, or would stand, in the file at `path`."""
     try:
         raw = tomllib.loads(text)
@@ -54,7 +55,7 @@ def parse(text: str, path: Path, *, files: bool = True) -> Settings | list[Confi
     settings, findings = _settle(document, path.absolute().parent)
     causes = len(findings)
     if settings is not None:
-        findings += _further(settings, document, findings, check_files=files)
+        findings += _further(settings, document, findings, check_files=files, entries=entries)
     if settings is not None and not findings:
         return settings
     lines = locate.locate(text)
@@ -361,9 +362,11 @@ def _called(value: Any) -> str:
 # ---- what the keys must be together ---------------------------------------------------------------------------------
 
 
-def _further(settings: Settings, document: _Pruned, before: list[Finding], *, check_files: bool) -> list[Finding]:
+def _further(
+    settings: Settings, document: _Pruned, before: list[Finding], *, check_files: bool, entries: bool
+) -> list[Finding]:
     """Contradictions and unreadable files, but none that follow from what was found before."""
-    found = [*checks.find(settings), *(files.find(settings) if check_files else ())]
+    found = [*checks.find(settings), *(files.find(settings, entries=entries) if check_files else ())]
     placed = [replace(each, about=tuple(map(document.original, each.about))) for each in found]
     faulty = [path for finding in before for path in finding.about]
     return [each for each in placed if not any(touches(path, other) for path in each.about for other in faulty)]

@@ -3,7 +3,8 @@
 What always holds: look-ups use the old entries until the new ones are complete. A changed file is read when two looks
 have found it the same, so that no half of a file that is being written comes into force. A file is read on a thread (at
 start, at reload and in commands it is read at once), one at a time. How it fails: if a file cannot be used, the old
-entries stay in force, and this is logged once for each state of the file; lines that are left out are logged, too.
+entries stay in force, and this is logged once for each state of the file; lines that are left out are logged, too. If
+there are no old entries, each answer is "not now".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from postroad.maps.face import Answer, LookUp, MapSource
+from postroad.maps.face import Answer, LookUp, MapSource, NotNow
 from postroad.maps.text import FILE_MAX
 from postroad.world.files import Watch, open_file, stamp
 from postroad.world.problem import Problem, unreadable
@@ -56,9 +57,15 @@ class FileSource:
         # Of the entries in force, without a call of our own between: there are several look-ups for each message.
         self.look_up: LookUp = self._not_loaded
         self.refused = False  # whether the file as it stands was not taken
+        self._why = "the file was not read"
 
     def _not_loaded(self, key: str, part: bool = False) -> Answer:
-        raise AssertionError(f"{self.path} was not loaded")
+        return NotNow(self._why)
+
+    @property
+    def away(self) -> str:
+        """Why there are no entries, not even old ones; "" if there are."""
+        return "" if self._entries is not None else self._why
 
     def may_begin(self, prefix: str) -> bool:
         """Whether a key may begin so."""
@@ -102,6 +109,7 @@ class FileSource:
     def _take(self, found: FileEntries | Problem) -> tuple[Problem, ...]:
         self.refused = isinstance(found, Problem)
         if isinstance(found, Problem):
+            self._why = f"{found.where}: {found.text}"
             return (found,)
         before, self._entries = self._entries, found
         self.edition += 1

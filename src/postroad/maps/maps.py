@@ -3,7 +3,7 @@
 What always holds: a map is made once and has one name; maps of which another is made come before it; if two
 configurations have a map with equal options, and its password file and roots have not changed, they share it, with its
 caches, connections and counters. How it fails: if a map cannot be made or read, a Problem names it, and no map is put
-into force.
+into force. A node that starts again has no old maps: there such a map answers "not now" and the others work (`away`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.patterns import PatternDialect, parse_patterns
 from postroad.maps.rules import UsedRules
 from postroad.maps.services import http_driver, policy_driver, socketmap_driver, tcp_driver
-from postroad.maps.simple import FirstSource, StaticSource, UnionSource, parse_cidr
+from postroad.maps.simple import AwaySource, FirstSource, StaticSource, UnionSource, parse_cidr
 from postroad.maps.sql import statement
 from postroad.maps.steps import OWNER
 from postroad.maps.tables import SQLITE, CdbTable, OpenTable, SqliteTable, TableSource, lmdb_opener
@@ -74,7 +74,9 @@ class Maps:
     def _looked(self, name: str, source: FileSource, problems: tuple[Problem, ...]) -> None:
         for problem in problems:
             self._tell("error" if source.refused else "warning", f"map {name}: {problem}")
-        if source.refused:
+        if source.away:
+            self._tell("error", f"map {name} cannot be used: mail that needs it waits until its file is correct")
+        elif source.refused:
             self._tell("error", f"the old entries of map {name} stay in force until its file is correct")
         else:
             self._tell("info", f"the changed file of map {name} is in force, with {len(source)} entries")
@@ -109,14 +111,16 @@ def _counts(map: Map) -> MapCounts:
         map.name, map.kind, map.asked, map.found, map.not_now,
         len(source) if isinstance(source, FileSource | TextSource) else -1,
         len(entries.used) if isinstance(entries, TextSource | UsedRules) else -1,
-        source.away if isinstance(source, WaitingSource | TableSource) else "",
+        source.away if isinstance(source, WaitingSource | TableSource | FileSource | AwaySource) else "",
     )  # fmt: skip
 
 
 def make(
-    options: Sequence[MapOptions], clock: Clock, tell: Tell, before: Maps | None = None
+    options: Sequence[MapOptions], clock: Clock, tell: Tell, before: Maps | None = None,
+    away: list[Problem] | None = None,
 ) -> Maps | tuple[Problem, ...]:
-    """The maps, or what is wrong with them. What is doubtful in their files is told. `before`: those in force."""
+    """The maps, or what is wrong with them. What is doubtful in their files is told. `before`: those in force. `away`:
+    if given, what is wrong is put there, and a map that cannot be used answers "not now"."""
     secrets = tuple(_secrets(each) for each in options)
     kept = {} if before is None else before.unchanged(dict(zip(options, secrets, strict=True)))
     made: dict[str, Map] = {}
@@ -124,14 +128,20 @@ def make(
     for each in options:
         old = kept.get(each)
         source = _old_source(old, each, made, kept) or _SOURCES[each.kind](each, clock, made, tell)
+        problem = source if isinstance(source, Problem) else None
+        if isinstance(source, TableSource) and (old is None or old.source is not source):
+            problem = source.open()
+        if problem is not None:
+            (problems if away is None else away).append(problem)
+            if away is None:
+                continue
         if isinstance(source, Problem):
-            problems.append(source)
-            continue
+            source = AwaySource(f"{source.where}: {source.text}")
         map = made[each.name] = old if old is not None and old.source is source else _map(each, source, tell)
         if isinstance(source, FileSource):
             found = source.load()
             if source.refused:
-                problems += found
+                (problems if away is None else away).extend(found)
             else:
                 for doubt in found:
                     tell("warning", f"map {map.name}: {doubt}")
@@ -151,7 +161,8 @@ def _old_source(
     old: Map | None, options: MapOptions, made: Mapping[str, Map], kept: Mapping[MapOptions, Map]
 ) -> MapSource | None:
     """The source in force, if it can stay: equal options, and all maps of which it is made stay, too."""
-    if old is None or options.kind is MapKind.PYTHON:  # the module may have changed
+    # A module may have changed, and what could not be made may be there now.
+    if old is None or options.kind is MapKind.PYTHON or isinstance(old.source, AwaySource):
         return None
     before = {map.name: map for map in kept.values()}
     return old.source if all(made.get(name) is before.get(name) for name in options.maps) else None
@@ -234,8 +245,7 @@ def _sqlite(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Te
 
 
 def _opened(options: MapOptions, opened: Callable[[str], OpenTable], clock: Clock) -> MapSource | Problem:
-    source = TableSource(options.file, opened, clock)
-    return source.open() or source
+    return TableSource(options.file, opened, clock)  # `make` opens it
 
 
 def _postgresql(options: MapOptions, clock: Clock, made: Mapping[str, Map], tell: Tell) -> MapSource | Problem:

@@ -155,6 +155,9 @@ def _action(answer: str) -> str | None:
     raise Away("the server's answer has no action")
 
 
+_OF_ALL_KEYS: Final = (401, 403, 407, 408, 429)  # answers that say nothing of the key: the next one fares no better
+
+
 class HttpDriver:
     """A URL with ``{key}``."""
 
@@ -178,7 +181,7 @@ class HttpDriver:
         if answer.status == 404:
             return None
         text = f"{urlsplit(url).netloc} answers {answer.status}"
-        raise ValueError(text) if 400 <= answer.status < 500 and answer.status not in (408, 429) else Away(text)
+        raise ValueError(text) if 400 <= answer.status < 500 and answer.status not in _OF_ALL_KEYS else Away(text)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -35,6 +35,22 @@ class StaticSource:
         """Nothing is held."""
 
 
+class AwaySource:
+    """Stands for what cannot be used: nobody can tell now. `why` says what is wrong."""
+
+    waits = False
+    may_keep = False
+
+    def __init__(self, why: str) -> None:
+        self.away = why
+
+    def look_up(self, key: str, part: bool = False) -> NotNow:
+        return NotNow(self.away)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class FirstSource:
     """Several maps in a row: the first that has the key answers. One that cannot answer now ends it: what the later
     ones say might be wrong."""

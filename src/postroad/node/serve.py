@@ -42,7 +42,7 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
     if demo is not None and context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("The configuration of --demo is in its folder: give --config or --demo, not both.")
     path = config_path(config) if demo is None else _prepared(demo)
-    settings = settings_of(path, files=True)
+    settings = settings_of(path, files=True, entries=False)
     if demo is not None:
         from postroad.cli.demo import banner
 
@@ -55,6 +55,7 @@ def serve(context: click.Context, config: Path | None, demo: Path | None) -> Non
         return str(at_listener(path, settings, str(endpoint), problem))
 
     log = _NodeLog(settings)
+    _tell_unusable(path, settings, log.say)
     _warn(path, settings, log.say)
     sys.exit(supervisor.main(settings, lambda: _load(path, log.say), log.say, locate, log.renew, path))
 
@@ -66,6 +67,19 @@ def _prepared(folder: Path) -> Path:
     if not isinstance(prepared, Path):
         raise click.ClickException(str(prepared))
     return prepared
+
+
+def _tell_unusable(path: Path, settings: Settings, say: Callable[[str, str], None]) -> None:
+    """Says what is wrong with files of aliases, recipients and maps. The node starts all the same: it may be that a
+    machine comes up again, and nobody is there. Mail that needs such a file waits."""
+    from postroad.config.load import load
+
+    found = load(path)
+    for problem in found if isinstance(found, list) else ():
+        text = f"{problem} The node starts, and mail that needs it waits (4.3.0) until it is correct."
+        say("error", text)
+        if settings.log.path is not None:
+            click.echo(text, err=True)  # whoever starts a node looks there first
 
 
 def _load(path: Path, say: Callable[[str, str], None]) -> Settings | list[str]:

@@ -55,6 +55,12 @@ class OutletTarget(AliasTarget, frozen=True, kw_only=True):
     destination: Destination
 
 
+class AwayTarget(AliasTarget, frozen=True, kw_only=True):
+    """Stands for targets that cannot be used now: mail to the alias waits. `why`: what is wrong."""
+
+    why: str
+
+
 AliasTable = Mapping[str, tuple[AliasTarget, ...]]
 """Targets by name: ``local-part``, ``local-part@domain`` or ``@domain``; local-parts folded, domains canonical."""
 
@@ -153,9 +159,10 @@ _PLAIN: Final = PlainTargets()
 
 def parse(
     text: str, path: str, homes: Homes | None = None, limits: AliasLimits = _LIMITS, reader: Targets = _PLAIN,
-    source: TargetSource = outlets.ALIASES,
+    source: TargetSource = outlets.ALIASES, away: list[Problem] | None = None,
 ) -> AliasTable | tuple[Problem, ...]:
-    """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like."""
+    """The aliases in a text, or all that is wrong with it. Without `homes`, targets may be what they like. `away`: if
+    given, what is wrong with a single alias is put there, and its target is an `AwayTarget`."""
     problems: list[Problem] = []
     found: dict[str, tuple[AliasTarget, ...]] = {}
     lines: dict[str, int] = {}
@@ -163,25 +170,56 @@ def parse(
         where = f"{path}:{number}"
         read = _alias(line, reader, source)
         if isinstance(read, str):
-            problems.append(Problem(where, read, _remedy(line)))
+            problem, name = Problem(where, read, _remedy(line)), _name(line)
+            if away is None or name is None:
+                problems.append(problem)
+            else:
+                lines.setdefault(name, number)
+                _set_away(found, name, problem, away)
         elif read[0] in found:
             remedy = "Put all targets into one of the two lines."
-            problems.append(Problem(where, f"{read[0]!r} is given twice, first in line {lines[read[0]]}", remedy))
+            problem = Problem(where, f"{read[0]!r} is given twice, first in line {lines[read[0]]}", remedy)
+            if away is None:
+                problems.append(problem)
+            else:
+                _set_away(found, read[0], problem, away)
         else:
             found[read[0]] = read[1]
             lines[read[0]] = number
+    for name, problem in _together(found, path, lines, homes, limits, alone=not problems):
+        if away is None:
+            problems.append(problem)
+        else:
+            _set_away(found, name, problem, away)
+    return tuple(problems) if problems else found
+
+
+def _set_away(
+    found: dict[str, tuple[AliasTarget, ...]], name: str, problem: Problem, away: list[Problem]
+) -> None:
+    """An alias that cannot be used."""
+    found[name] = (AwayTarget("", final=True, why=f"{problem.where}: {problem.text}"),)
+    away.append(problem)
+
+
+def _together(
+    found: AliasTable, path: str, lines: Mapping[str, int], homes: Homes | None, limits: AliasLimits, *, alone: bool
+) -> list[tuple[str, Problem]]:
+    """What is wrong with aliases as they follow one another, each with the name of the alias. `alone`: nothing else is
+    wrong with the file, of which it could be a consequence that a target is missing."""
+    problems: list[tuple[str, Problem]] = []
     for name in circles(found):
-        remedy = "Let one of them lead to a mailbox."
-        problems.append(Problem(f"{path}:{lines[name]}", f"{name!r} leads in a circle and never to a mailbox", remedy))
+        text, remedy = f"{name!r} leads in a circle and never to a mailbox", "Let one of them lead to a mailbox."
+        problems.append((name, Problem(f"{path}:{lines[name]}", text, remedy)))
     for name, fault in excessive(found, limits):
         remedy = "Use a mailing list manager, or raise alias_recipients_max or alias_depth_max in [limits]."
-        problems.append(Problem(f"{path}:{lines[name]}", fault, remedy))
-    if homes is not None and not problems:
+        problems.append((name, Problem(f"{path}:{lines[name]}", fault, remedy)))
+    if homes is not None and alone and not problems:
         for name, target in missing(found, homes):
             text = f"{name!r} leads to {target}: there is no such alias, and no such mailbox that can get mail"
             remedy = "Correct the name, or add the mailbox to `recipients` of its domain."
-            problems.append(Problem(f"{path}:{lines[name]}", text, remedy))
-    return tuple(problems) if problems else found
+            problems.append((name, Problem(f"{path}:{lines[name]}", text, remedy)))
+    return problems
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -207,6 +245,12 @@ def _remedy(line: str) -> str:
     if found is not None and any(outlets.is_outlet(word) or outlets.is_include(word) for word in words(found[2])):
         return "See docs/aliases.md for programs, files and included files."
     return 'Write "name: target, target" (docs/aliases.md).'
+
+
+def _name(line: str) -> str | None:
+    """The name of the alias in a line, if there is one."""
+    found = _NAME.fullmatch(line)
+    return None if found is None else _key(found[1].strip())
 
 
 def _alias(line: str, reader: Targets, source: TargetSource) -> tuple[str, tuple[AliasTarget, ...]] | str:
@@ -355,7 +399,7 @@ def missing(aliases: AliasTable, homes: Homes) -> Iterator[tuple[str, str]]:
         local_part, _, domain = name.rpartition("@") if "@" in name else (name, "", "")
         places = [Address(local_part, each) for each in ((domain,) if domain else homes.domains)]
         for target in targets:
-            if isinstance(target, OutletTarget):
+            if isinstance(target, OutletTarget | AwayTarget):
                 continue
             reached = [target.of(place) for place in places]
             if not reached or not reached[0].local_part:

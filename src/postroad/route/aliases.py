@@ -16,7 +16,8 @@ afterwards that it stopped, an answer of a map is missing and the result means n
 How it fails: if aliases lead to more than they may, nothing is expanded and `Expansion.excess` says so; a file that
 is wrong gives Problems (`route.alias_file`), and the aliases from before stay in force; a value of a map that is no
 list of targets is NotNow: mail waits until it is mended. If an included file is broken, its old targets stay in
-force (`route.includes`).
+force (`route.includes`). When a node starts, there is nothing from before: an alias that cannot be used is NotNow then,
+or, if the file cannot be read at all, each of them.
 
 Where an alias leads is found at RCPT, and used again at the end of data if that comes within a second
 (`maps.editions`). So maps are asked once for a message. What leads to many is found anew, and so is all that depends on
@@ -43,9 +44,19 @@ from postroad.mail.route import Destination, Transport
 from postroad.maps.asked import AT_ONCE, Asked, Entry
 from postroad.maps.editions import MapAnswers
 from postroad.maps.face import NO_ANSWER, Map, WithKey
+from postroad.maps.simple import AwaySource
 from postroad.maps.steps import OWNER, KeyStep, address_steps, whole_domain_step
 from postroad.route import outlets
-from postroad.route.alias_file import AliasLimits, AliasTable, AliasTarget, Homes, OutletTarget, parse, targets_of
+from postroad.route.alias_file import (
+    AliasLimits,
+    AliasTable,
+    AliasTarget,
+    AwayTarget,
+    Homes,
+    OutletTarget,
+    parse,
+    targets_of,
+)
 from postroad.route.forwards import Forwards
 from postroad.route.includes import IncludingTargets
 from postroad.route.outlets import OutletOptions, TargetSource
@@ -161,8 +172,9 @@ class Aliases:
         self._delimiter = delimiter
         self._postmaster = () if postmaster is None else (AliasTarget(postmaster.local_part, postmaster.domain),)
         self._map: AliasTable = {}
-        self._maps = maps
+        self._maps = self._given = maps
         self._quick_maps = tuple(map for map in maps if not map.waits)
+        self._lenient = False  # whether single aliases, or the whole file, may be away: nothing older is there
         self._reader = IncludingTargets(options)
         self._sources = sources
         self._parsed: OrderedDict[tuple[str, str], tuple[AliasTarget, ...] | str] = OrderedDict()
@@ -181,10 +193,11 @@ class Aliases:
         self.edition = 0  # how often the file was taken
         self.refused = False  # whether the file as it stands was not taken
 
-    def load(self, edition: int = 0, *, patient: bool = False) -> tuple[Problem, ...]:
+    def load(self, edition: int = 0, *, patient: bool = False, starting: bool = False) -> tuple[Problem, ...]:
         """Read the file if it, a file that it includes, or what is there at home (of which `edition` tells), has
         changed. What is wrong with it, once; the aliases from before stay then. `patient`: only if nobody seems to be
-        writing one of them (`world.files.Watch`)."""
+        writing one of them (`world.files.Watch`). `starting`: there are none from before. Until all is right, an alias
+        that cannot be used is "not now", and so is every one if the whole file cannot be used."""
         file = (stamp(self._path), edition) if self._path else ()
         if not self._watch.has_changed((file, self._reader.changes()), patient=patient):
             return ()
@@ -192,21 +205,45 @@ class Aliases:
         self._reader.begin()
         self._parsed.clear()
         self.forget()
-        found = self._read() if self._path else {}
-        told = self._reader.told()
+        self._lenient = self._lenient or starting
+        away: list[Problem] | None = [] if self._lenient else None
+        found = self._read(away) if self._path else {}
+        told = (*(away or ()), *self._reader.told())
         self.refused = isinstance(found, tuple)
         if isinstance(found, tuple):
+            if starting:
+                self._put_away(found[0])
             return (*found, *told)
-        self._map = found
+        self._map, self._maps = found, self._given
+        self._quick_maps = tuple(map for map in self._maps if not map.waits)
+        self._lenient = any(isinstance(target, AwayTarget) for targets in found.values() for target in targets)
         self.edition += 1
         return told
 
-    def _read(self) -> AliasTable | tuple[Problem, ...]:
+    def _put_away(self, problem: Problem) -> None:
+        """Nothing can be told of any alias: before all maps stands one that says so."""
+        file = Map(self._path, "aliases", AwaySource(f"{problem.where}: {problem.text}"), _unheard)
+        self._maps = (file, *self._given)
+        self._quick_maps = tuple(map for map in self._maps if not map.waits)
+
+    def _usable(self, found: tuple[AliasTarget, ...] | None, asked: Asked) -> tuple[AliasTarget, ...] | None:
+        """These targets. If one of them is away, mail waits."""
+        for target in found or ():
+            if isinstance(target, AwayTarget):
+                asked.refuse(target.why)
+                return None
+        return found
+
+    def _read(self, away: list[Problem] | None) -> AliasTable | tuple[Problem, ...]:
         text = read_text(self._path, FILE_MAX)
         if isinstance(text, Problem):
             return (text,)
         source = self._sources.get("", outlets.ALIASES)
-        return parse(text, self._path, self._homes, self._limits, self._reader, source)
+        self._reader.lenient = away is not None
+        try:
+            return parse(text, self._path, self._homes, self._limits, self._reader, source, away)
+        finally:
+            self._reader.lenient = False
 
     def forget(self) -> None:
         """What was found of where aliases lead may be wrong now: other mailboxes or domains are ours."""
@@ -219,7 +256,7 @@ class Aliases:
 
     @property
     def has_maps(self) -> bool:
-        return bool(self._maps) or self._forwards is not None
+        return bool(self._maps) or self._forwards is not None or self._lenient
 
     def names(self, address: Address, asked: Asked = AT_ONCE, exists: Exists | None = None) -> bool:
         """Whether an alias takes mail for this mailbox, by its name or for its whole domain. `exists`: as `expand` will
@@ -465,6 +502,8 @@ class Aliases:
         alias."""
         name = address.local_part
         found = self._map.get(f"{name}@{address.domain}") or self._map.get(name)
+        if self._lenient:
+            found = self._usable(found, asked)
         if found is None and self._quick_maps:
             return self._looked_up(address_steps(name, address.domain, ""), asked, self._quick_maps)
         return found
@@ -512,6 +551,8 @@ class Aliases:
         if not (aliases or self._maps) or len(address.local_part) > NAME_MAX:
             return None
         found = self._in_file(aliases, address) if aliases else None
+        if self._lenient:
+            found = self._usable(found, asked)
         if found is None and self._maps:
             return self._looked_up(address_steps(address.local_part, address.domain, self._delimiter), asked)
         return found
@@ -547,6 +588,8 @@ class Aliases:
         if not self._is_local(address.domain):
             return None
         found = self._map.get(f"@{address.domain}")
+        if self._lenient:
+            found = self._usable(found, asked)
         if found is None and self._maps:
             return self._looked_up((whole_domain_step(address.domain),), asked)
         return found
@@ -571,7 +614,11 @@ class Aliases:
         if isinstance(found, str):
             asked.refuse(f"map {name}: the value of {key!r} cannot be used as an alias: {found}")
             return None
-        return found
+        return self._usable(found, asked) if self._lenient else found
+
+
+def _unheard(text: str) -> None:
+    """Nothing can go wrong there."""
 
 
 def _identity(value: object) -> int:

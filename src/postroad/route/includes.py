@@ -6,7 +6,8 @@ others if the settings allow it.
 
 What always holds: a file that was read well once keeps its targets in force if it is broken later; `told` says what is
 wrong with it, once for each state of the file. No file includes itself, and at most `DEPTH_MAX` include one another.
-How it fails: a file that was never read well is a text that names file and line.
+How it fails: a file that was never read well is a text that names file and line; while `lenient` is set, it is a target
+by which mail to the alias waits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import msgspec
 
 from postroad.route import outlets
-from postroad.route.alias_file import AliasTarget, PlainTargets, words
+from postroad.route.alias_file import AliasTarget, AwayTarget, PlainTargets, words
 from postroad.route.outlets import OutletOptions, TargetSource
 from postroad.route.recipients import read_text
 from postroad.world.files import Stamp, stamp
@@ -47,6 +48,7 @@ class IncludingTargets(PlainTargets):
         self._open: list[str] = []  # files that are being read, each included by the one before
         self._told: list[Problem] = []
         self._round = 0
+        self.lenient = False
 
     def begin(self) -> None:
         """Files are looked at again from here on."""
@@ -63,6 +65,13 @@ class IncludingTargets(PlainTargets):
         return found
 
     def _included(self, path: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
+        found = self._read(path, source)
+        if not self.lenient or not isinstance(found, str):
+            return found
+        self._told.append(Problem(path, f"cannot be included: {found}", "Correct it, or the line that includes it."))
+        return (AwayTarget("", final=True, why=f"{path}: {found}"),)
+
+    def _read(self, path: str, source: TargetSource) -> tuple[AliasTarget, ...] | str:
         source = TargetSource("includes", source.by, source.user)
         if path in self._open:
             return f"{path} includes itself"

@@ -3,7 +3,8 @@
 What always holds: local-parts are compared without regard to case and without their address extension (``ada+lists`` is
 ``ada``); ``postmaster`` exists always (RFC 5321 §4.5.1); a file may say since when a mailbox has its owner, and the
 settings may say it for a domain (RFC 7293). How it fails: if a file cannot be read, or a line is no mailbox, a Problem
-names file and line, and the recipients from before stay in force.
+names file and line, and the recipients from before stay in force. If there are none from before, nobody can tell now
+whether a mailbox that the settings do not name exists: mail waits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from postroad.mail import wishes
 from postroad.mail.address import Address, canonical_domain
@@ -20,6 +22,7 @@ from postroad.mail.extension import extension_at
 from postroad.mail.owned import Owned
 from postroad.maps.asked import AT_ONCE, Asked
 from postroad.maps.face import Map
+from postroad.maps.simple import AwaySource
 from postroad.maps.steps import address_steps, whole_domain_step
 from postroad.route.domains import DomainTable
 from postroad.route.options import ANY, LocalDomain, RelayDomain, RoutingOptions
@@ -88,10 +91,12 @@ class Recipients:
         """Another number whenever other mailboxes are known."""
         return sum(boxes.taken for boxes in self._boxes.values())
 
-    def load(self, *, patient: bool = False) -> tuple[Problem, ...]:
+    def load(self, *, patient: bool = False, starting: bool = False) -> tuple[Problem, ...]:
         """Read files that have changed since. What is wrong with them; each state of a file is complained of once.
-        `patient`: only files that nobody seems to be writing (`world.files.Watch`)."""
-        return tuple(problem for boxes in self._boxes.values() if (problem := boxes.load(patient)) is not None)
+        `patient`: only files that nobody seems to be writing (`world.files.Watch`). `starting`: there is nothing from
+        before."""
+        boxes = self._boxes.values()
+        return tuple(problem for each in boxes if (problem := each.load(patient, starting=starting)) is not None)
 
     @property
     def has_maps(self) -> bool:
@@ -144,11 +149,12 @@ class Recipients:
 class _Boxes:
     """The mailboxes of one pattern, as last read."""
 
-    __slots__ = ("_mailboxes", "_names", "_own", "_pattern", "_watch", "taken")
+    __slots__ = ("_given", "_mailboxes", "_names", "_own", "_pattern", "_watch", "taken")
 
     def __init__(self, pattern: str, mailboxes: Mailboxes) -> None:
         self._pattern = pattern
         self._mailboxes = mailboxes
+        self._given = mailboxes.maps
         self._own = {self._folded(name): 0 for name in mailboxes.names}
         self._names = self._own  # each with the time since when it has its owner
         self._watch = Watch()
@@ -204,16 +210,25 @@ class _Boxes:
         since_us = self._names.get(self._name(address), 0)
         return Owned(since_us, self._mailboxes.since_us)
 
-    def load(self, patient: bool) -> Problem | None:
+    def load(self, patient: bool, *, starting: bool = False) -> Problem | None:
         path = self._mailboxes.path
         if not path or not self._watch.has_changed(stamp(path), patient=patient):
             return None
         read = read_names(path, "" if self._mailboxes.many else self._pattern, self._mailboxes.delimiter)
         if isinstance(read, Problem):
+            if starting:
+                away = Map(path, "recipients", AwaySource(f"{read.where}: {read.text}"), _unheard)
+                self._mailboxes = replace(self._mailboxes, maps=(*self._mailboxes.maps, away))
             return read
+        if any(isinstance(each.source, AwaySource) for each in self._mailboxes.maps):
+            self._mailboxes = replace(self._mailboxes, maps=self._given)
         self._names = self._own | read
         self.taken += 1
         return None
+
+
+def _unheard(text: str) -> None:
+    """Nothing can go wrong there."""
 
 
 def fold(local_part: str, delimiter: str) -> str:

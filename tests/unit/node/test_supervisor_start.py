@@ -41,16 +41,7 @@ def started(settings: Settings) -> tuple[int, list[str]]:
     return code, [text for level, text in said if level == "error" and not text.startswith("worker ")]
 
 
-def test_what_all_workers_complain_of_is_said_once(tmp_path: Path) -> None:
-    (tmp_path / "aliases").write_text("")
-    settings = settings_in(tmp_path, 'aliases = "aliases"\n')
-    (tmp_path / "aliases").write_text("info ada\n")  # since it was checked
-    code, errors = started(settings)
-    assert code == 78
-    assert len(errors) == 1 and f"{tmp_path}/aliases:1: " in errors[0]
-
-
-def test_accounts_that_cannot_be_read_keep_the_node_from_starting(tmp_path: Path) -> None:
+def test_what_all_workers_complain_of_is_said_once_as_of_accounts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "users").write_text("")
     settings = settings_in(tmp_path, "[auth]\nusers = \"users\"\n")
     (tmp_path / "users").unlink()

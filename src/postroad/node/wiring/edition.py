@@ -105,7 +105,7 @@ def make(
     """The edition of these settings, or what is wrong with them or their files. `faulty`: hears of accounts that become
     wrong later; `warn`: of trouble with log-ins; `tell`: of the files of maps, as every worker does; `note`: of files
     that only this worker has read. `before`: the tables in force."""
-    tables = build(settings, world.clock, tell, before, world.porter, note)
+    tables = build(settings, world.clock, tell, before, world.porter, note, starting=before is None)
     if isinstance(tables, str):
         return tables
     tls: ServerTls | None = None

@@ -551,11 +551,15 @@ def build(
     before: Tables | None = None,
     porter: Porter | None = None,
     note: Callable[[str, str], None] = _nobody,
+    *,
+    starting: bool = False,
 ) -> Tables | str:
     """The tables, or what is wrong with a file that they need. `before`: those in force, whose maps go on as far as
     their options are the same. `tell`: hears what changes in the files of maps, and what is doubtful there. `porter`:
-    reads files of users; `note`: hears of these."""
-    maps = make(options.map_options(settings), clock, tell, None if before is None else before.maps)
+    reads files of users; `note`: hears of these. `starting`: a node or a worker starts, perhaps again after a crash:
+    maps, aliases and mailboxes that cannot be used say "not now" then, and the others work (`note` hears of it)."""
+    away: list[Problem] | None = [] if starting else None
+    maps = make(options.map_options(settings), clock, tell, None if before is None else before.maps, away)
     if isinstance(maps, tuple):
         return "; ".join(map(str, maps))
     credentials = _credentials(settings)
@@ -574,9 +578,13 @@ def build(
     forwards = _forwards(routing, options.outlet_options(settings), porter, note)
     aliases = aliasing.aliases_of(settings, routing, recipients, maps.named, relocated, forwards)
     # The aliases can be judged only if the recipients are known.
-    problems = recipients.load() or aliases.load(recipients.edition)
-    if problems:
+    problems = recipients.load(starting=starting)
+    if starting or not problems:
+        problems += aliases.load(recipients.edition, starting=starting)
+    if problems and not starting:
         return "; ".join(map(str, problems))
+    for problem in (*(away or ()), *problems):
+        note("error", f"{problem} Mail that needs it waits until then (4.3.0).")
     owners = maps.named(settings.auth.sender_maps)
     signed = make_senders(options.srs_options(settings), options.batv_options(settings), routing, clock.now_us)
     if isinstance(signed, tuple):
