@@ -21,7 +21,8 @@ from postroad.protocol.mailboxes import VALUE_MAX, mailboxes
 
 AUTHORS_MAX: Final = 4  # author domains that are looked at; RFC 9989 §11.5 wants a limit
 _FROM: Final = b"from"
-_CLOSED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)', re.DOTALL)
+# A quoted string or a comment; the last group is empty if it is not closed. What was looked at is not looked at again.
+_APART: Final = re.compile(r'"(?:[^"\\]|\\.)*("?)|\((?:[^()\\]|\\.)*(\)?)', re.DOTALL)
 _BEHIND_AT: Final = re.compile(r"@([^\s<>()\",;:@\\\[\]]{1,300})")
 
 
@@ -73,9 +74,10 @@ def _add(text: str, domains: dict[str, None]) -> Iterator[str]:
         named += 1
         if address.domain and not address.domain.startswith("["):
             domains[address.domain] = None
-    if None in found:
+    salvaged = dict.fromkeys(_salvaged(text[:VALUE_MAX])) if None in found or not named else {}
+    domains.update(salvaged)
+    if None in found or salvaged:
         yield "its From field has something that is no address"
-        domains.update(dict.fromkeys(_salvaged(text[:VALUE_MAX])))
     if not named and len(domains) == before:
         yield "its From field names no domain"
     elif named and not domains:
@@ -84,8 +86,12 @@ def _add(text: str, domains: dict[str, None]) -> Iterator[str]:
 
 def _salvaged(text: str) -> Iterable[str]:
     """The domains in what is no list of mailboxes. Display names in quotes and comments are none."""
-    for found in _BEHIND_AT.finditer(_CLOSED.sub(" ", text)):
+    for found in _BEHIND_AT.finditer(_APART.sub(_if_open, text)):
         try:
             yield canonical_domain(found[1].strip("."))
         except ValueError:
             continue
+
+
+def _if_open(apart: re.Match[str]) -> str:
+    return " " if apart[1] or apart[2] else apart[0]

@@ -46,6 +46,7 @@ def test_one_author_domain(value: str, domains: tuple[str, ...]) -> None:
         ("Ada <ada@a..example>, x <x@b.example>", ("b.example",)),
         ('"x@no.example" y, <ada@a.example>', ("a.example",)),
         ('"x@no.example"@a..example, <ada@a.example>', ("a.example",)),
+        ("(Ada <ada@a.example> \\)", ("a.example",)),
     ],
 )
 def test_what_is_no_address_still_names_its_domains(value: str, domains: tuple[str, ...]) -> None:
