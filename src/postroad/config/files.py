@@ -11,6 +11,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path as FilePath
@@ -345,8 +346,10 @@ def _maps(settings: Settings) -> Iterator[Finding]:
         return
     for problem in made:
         index, section = _map_of(settings, problem)
-        if section.file is not None and problem.where.startswith(str(section.file)):
+        if section.file is not None and _is_about(problem, str(section.file)):
             yield _within(("map", index, "file"), section.file, problem)
+        elif _entry_of(problem):
+            yield Finding((("map", index, "entries", _entry_of(problem) - 1),), problem.text, problem.remedy)
         else:
             yield Finding((("map", index),), problem.text, problem.remedy)
 
@@ -357,8 +360,26 @@ def _map_of(settings: Settings, problem: Problem) -> tuple[int, MapSection]:
     return next(
         (index, each)
         for index, each in found
-        if problem.where == f"map {each.name}" or (each.file is not None and problem.where.startswith(str(each.file)))
+        if _is_about(problem, f"map {each.name}") or (each.file is not None and _is_about(problem, str(each.file)))
     )
+
+
+def _is_about(problem: Problem, what: str) -> bool:
+    """Whether a problem names this file or map, or a line in it."""
+    where, _, line = problem.where.rpartition(":")
+    return problem.where == what or (where == what and line.isdigit())
+
+
+def _entry_of(problem: Problem) -> int:
+    """The number of the entry of an `inline` map that is wrong; 0 if the problem is about something else."""
+    where, _, number = problem.where.rpartition(":")
+    return int(number) if where.startswith("map ") and number.isdigit() else 0
+
+
+# ``[host]:587 account:password`` and ``host account:password``, the lines of smtp_sasl_password_maps.
+_OF_POSTFIX: Final = re.compile(
+    r"(?:\[[\w.:-]+\](?::\w+)?|[\w-]+(?:\.[\w-]+)+(?::\d+)?)[ \t]+[^\s:]+:\S+[ \t]*(?:\r?\n|$)"
+)
 
 
 def _passwords(settings: Settings) -> Iterator[Finding]:
@@ -376,6 +397,12 @@ def _passwords(settings: Settings) -> Iterator[Finding]:
                 (key,),
                 f"{hop.password_file} has no password in its first line",
                 "Write the password into the first line",
+            )
+        elif _OF_POSTFIX.match(text):
+            yield Finding(
+                (key,),
+                f"The first line of {hop.password_file} is one of smtp_sasl_password_maps of Postfix",
+                "Write only the password into the first line, and the name of the account into username",
             )
 
 

@@ -138,7 +138,7 @@ def _read(path: Path) -> str | list[ConfigProblem]:
             )
         ]
     try:
-        return octets.decode("utf-8").replace("\r\n", "\n")
+        return octets.decode("utf-8-sig").replace("\r\n", "\n")  # some editors of Windows begin a file with a mark
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         return [ConfigProblem(path, line, "", "This line is not in UTF-8", "Save the file in UTF-8, as TOML demands")]
@@ -170,11 +170,14 @@ def _in_plain_words(reason: str, line: str) -> tuple[str, str]:
         return f"{line.strip()} is there twice", "Write all its keys under one header"
     if value.lower() in ("yes", "no", "on", "off", "true", "false"):
         return f"This is not TOML: {value} is not a value", f"Write {key} = true or {key} = false, in small letters"
+    if (curly := _CURLY.sub('"', line)) != line:
+        return "This is not TOML: typographic quotes", f"Write straight quotes: {curly.strip()}"
     if key and _BARE.fullmatch(value):
         return f"This is not TOML: {reason}", f'Write a text in quotes: {key} = "{value}"'
     return f"This is not TOML: {reason}", "Correct the line; https://toml.io explains TOML"
 
 
+_CURLY: Final = re.compile("[\u201c\u201d\u201e]")  # quotes of word processors and web pages
 _BARE: Final = re.compile(r"[^\s\"'\[\]{}=#,]+(?: ?[A-Za-z]+)?")  # a value without quotes or brackets
 
 
@@ -304,15 +307,18 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
         case "postroad":
             return Finding((path,), str(context["text"]), str(context["remedy"]))
         case "extra_forbidden":
-            remedy = former_names.advice(path) or postfix_names.ours(str(name)) or schema.suggestion(Settings, path)
+            known = postfix_names.of_table(str(name)) if path[:1] == ("map",) else postfix_names.ours(str(name))
+            remedy = former_names.advice(path) or known or schema.suggestion(Settings, path)
             meant = schema.meant(Settings, path)  # what is missing because of the slip is no problem of its own
             return Finding((path,) if meant is None else (path, meant), f"There is no setting {name!r}", remedy)
         case "missing":
-            return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …")
+            words = ", ".join(f'"{each}"' for each in schema.choices(Settings, path))
+            possible = f". Possible values: {words}" if words else ""
+            return Finding((path,), f"{name!r} is missing", f"Add a line: {name} = …{possible}")
         case "literal_error" | "enum":
             remedy = postfix_names.kind(value) if path[:1] == ("map",) and name == "kind" else ""
             text = f"{_shown(value)} is not a possible value"
-            return Finding((path,), text, remedy or f"Write {context['expected']}")
+            return Finding((path,), text, remedy or _chosen(path, value) or f"Write {context['expected']}")
         case "greater_than_equal":
             return Finding((path,), f"{_shown(value)} is too small", schema.bounds(Settings, path))
         case "less_than_equal":
@@ -325,6 +331,20 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
             return Finding((path,), text, f"Write the header with double brackets: {header}")
         case kind:
             return Finding((path,), f"{_shown(value)} is {_called(value)}", _REMEDIES.get(kind, detail["msg"]))
+
+
+def _chosen(path: locate.Path, value: Any) -> str:
+    """The remedy for ``deliver = "lmtp:unix:/run/lmtp"``, a word with its next hop as in master.cf; "" for others."""
+    word, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if path[0] != "domain" or path[-1] != "deliver" or not colon or word not in schema.choices(Settings, path):
+        return ""
+    if word != "lmtp":
+        return f'Write deliver = "{word}"'
+    if rest.startswith("unix:/"):
+        return f'Write deliver = "lmtp" and socket = "{rest[5:]}"'
+    if rest.startswith("unix:"):
+        return f'Write deliver = "lmtp" and socket = "/var/spool/postfix/{rest[5:]}", or where the socket is'
+    return 'Write deliver = "lmtp", host and port'
 
 
 _REMEDIES: Final = {

@@ -140,6 +140,44 @@ _NEEDLESS: Final[dict[str, str]] = {
     "strict_rfc821_envelopes": "Remove it: the role of the listener decides which addresses are accepted",
 }
 
+_ORDER: Final = "Postroad has no lists of restrictions: the role of a [[listener]] sets the rules and their order"
+_FILTERS: Final = "Postroad has no milters: a filter that speaks SMTP works (docs/proxies.md)"
+_NONE: Final[dict[str, str]] = {
+    **dict.fromkeys(("smtpd_milters", "non_smtpd_milters", "milter_default_action", "milter_protocol"), _FILTERS),
+    "content_filter": "In Postroad a [[next_hop]] leads the mail to a filter (docs/proxies.md)",
+    **dict.fromkeys(
+        (
+            "smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions",
+            "smtpd_recipient_restrictions", "smtpd_relay_restrictions", "smtpd_data_restrictions",
+            "smtpd_end_of_data_restrictions", "smtpd_etrn_restrictions", "smtpd_restriction_classes",
+        ),
+        _ORDER,
+    ),
+    **dict.fromkeys(
+        ("body_checks", "mime_header_checks", "nested_header_checks", "smtp_body_checks"),
+        "Postroad has no checks of bodies: an inspector can look at them (docs/inspectors.md)",
+    ),
+    "smtpd_sasl_security_options": "In Postroad it is mechanisms under [auth]",
+}
+_TABLES: Final[dict[str, str]] = {
+    **dict.fromkeys(("hosts", "dbname"), "In Postroad it is a part of url: mysql://user@host:port/database"),
+    **dict.fromkeys(
+        ("server_host", "server_port", "search_base", "scope", "result_attribute"),
+        "In Postroad it is a part of url: ldap://host:port/base?attribute?scope",
+    ),
+    "query_filter": "In Postroad it is query",
+    "select_field": "In Postroad it is query",
+    "where_field": "In Postroad it is query",
+    "bind_dn": "In Postroad it is user",
+    **dict.fromkeys(("bind_pw", "password"), "In Postroad it is password_file, with the password in its first line"),
+    "bind": "Remove it: the node logs in if user is set",
+    "version": "Remove it",
+    "start_tls": "In Postroad it is starttls",
+    "tls_ca_cert_file": "In Postroad it is ca_file",
+    "dbpath": "In Postroad it is file",
+    "result_format": "Postroad has none: let the query make the value",
+}
+
 _KINDS: Final[dict[str, str]] = {
     **dict.fromkeys(("hash", "btree", "dbm", "sdbm", "texthash"), _SOURCE),
     "unix": 'In Postroad the users of this machine are kind = "users"',
@@ -157,9 +195,14 @@ _KINDS: Final[dict[str, str]] = {
 
 def ours(name: str) -> str:
     """The advice for a parameter of Postfix; "" if `name` is none that is known here."""
-    if name in _NEEDLESS:
-        return f"This is a setting of Postfix. {_NEEDLESS[name]}"
+    if (advice := _NEEDLESS.get(name) or _NONE.get(name)) is not None:
+        return f"This is a setting of Postfix. {advice}"
     return f"This is a setting of Postfix. In Postroad it is {_OURS[name]}" if name in _OURS else ""
+
+
+def of_table(name: str) -> str:
+    """The advice for a parameter of Postfix's files for SQL and LDAP in a [[map]]; "" if `name` is none."""
+    return f"This is a setting of a table of Postfix. {_TABLES[name]}" if name in _TABLES else ""
 
 
 def kind(name: object) -> str:

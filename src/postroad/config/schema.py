@@ -122,6 +122,13 @@ def bounds(section: type[Section], path: tuple[str | int, ...]) -> str:
     return f"Write {span(key)}{source}"
 
 
+def choices(section: type[Section], path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The words that the key at `path` may be, if only such may."""
+    names = tuple(part for part in path if isinstance(part, str))
+    keys = next((table.keys for table in tables(section) if table.path == names[:-1]), ())
+    return next((key.choices for key in keys if key.name == names[-1]), ())
+
+
 def span(key: Key) -> str:
     """``1 to 65535``, ``300 or more``, ``at most 10``; "" without bounds."""
     if key.least and key.most:

@@ -31,11 +31,13 @@ _KEY: Final = re.compile(rb'((?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*"?)+)\s+(.*)', re.D
 _NAME: Final = re.compile(rb'((?:[^":\\]|\\.|"(?:[^"\\]|\\.)*")+):\s*(.*)', re.DOTALL)
 _BLOCK: Final = 1024 * 1024  # octets that are read at once
 # A line of an entry as nearly all are, and one without any.
-_PLAIN: Final = re.compile(rb'^([^\s#"\\][^\s"\\]*)[^\S\n]+(\S(?:[^\n]*\S)?)[^\S\n]*\n', re.MULTILINE)
+_PLAIN: Final = re.compile(rb'^([^\s#"\\][^\s"\\]*)(?<!:)[^\S\n]+(\S(?:[^\n]*\S)?)[^\S\n]*\n', re.MULTILINE)
 _COMMENT: Final = re.compile(rb"^[^\S\n]*(?:#[^\n]*)?\n", re.MULTILINE)
 _BEGINS_NONE: Final = (b"", b" ", b"\t", b"#", b"\n", b"\r", b"\v", b"\f")  # no entry begins so
 _REMEDY: Final = 'Write "key value" into each line.'
 _ALIAS_REMEDY: Final = 'Write "name: target, target".'
+_COLON_REMEDY: Final = 'Write "key value" without a colon, or kind = "aliases" if each line is "name: target, target".'
+_BINARY_REMEDY: Final = "Name the text file from which postmap or postalias makes the table."
 
 Table = dict[bytes, bytes]
 
@@ -112,6 +114,9 @@ def read(file: BinaryIO, where: str) -> Parsed:
             held += b"\n"
             end += 1
         block, held = held[:end], held[end:]
+        if b"\0" in block:
+            found.problem = Problem(where, "is no text file; it may be a table that postmap has made", _BINARY_REMEDY)
+            return found
         if not _add_plain(found.table, block):
             parse(io.BytesIO(block), where, found, number)
         if not octets or found.problem is not None:
@@ -170,6 +175,9 @@ def parse(lines: Iterable[bytes], where: str, found: Parsed | None = None, first
             _doubt(found, where, number, text, "Remove one of the two lines.")
         else:
             table[key] = words[1].rstrip()
+            if key.endswith(b":") and key.count(b":") == 1:
+                text = f"the colon at the end of {_shown(words[0])} counts as a part of the key"
+                _doubt(found, where, number, text, _COLON_REMEDY)
     return found
 
 

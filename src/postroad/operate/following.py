@@ -85,6 +85,10 @@ def _followed(
         f"{current} leads to {', '.join(map(str, reached))}"
         for current, reached in aliases.steps(address, exists, asked, STEPS_MAX)
     ]
+    if not expansion.events and (why := aliases.entangled(address, asked)):
+        return Followed(tuple(steps), problem=why)
+    if not expansion.events and steps and recipients.known(address, asked) is False:
+        return Followed(tuple(steps), problem="no target of the alias exists: new mail for it is refused")
     if not expansion.events:
         return Followed(tuple(steps), warnings=_doubts(table, aliases, recipients, address, asked))
     ends = expansion.recipients

@@ -149,6 +149,17 @@ def test_aliases_are_followed(tmp_path: Path) -> None:
     assert "ada@a.test goes to maildir:a.test (maildir)" in text
 
 
+def test_an_alias_that_leads_to_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "postroad.toml"
+    entries = '"round@a.test again", "again@a.test round", "lost@a.test nobody", "ada@a.test ada"'
+    file.write_text(ALIASES + CONFIG + LOCAL.replace('"sales@a.test team, x@far.example"', entries))
+    (tmp_path / "aliases").write_text("team: ada, bob\n")
+    for address, problem in (("round@a.test", "lead in a circle"), ("lost@a.test", "no target of the alias exists")):
+        ended = CliRunner().invoke(route, [address, "-c", str(file)])
+        assert ended.exit_code == 1 and f"{address} is an alias\n" in ended.output and problem in ended.output
+    assert CliRunner().invoke(route, ["ada@a.test", "-c", str(file)]).exit_code == 0
+
+
 def test_an_alias_file_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "postroad.toml"
     file.write_text(ALIASES + CONFIG + LOCAL)

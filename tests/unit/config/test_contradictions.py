@@ -286,6 +286,13 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "one of these",
     ),
     (
+        "a variable of Dovecot in a path",
+        domain('path = "mail/%d/{local_part}"', 'recipients = "any"'),
+        "domain[1].path",
+        "%d is a placeholder of Dovecot",
+        "Write {domain}",
+    ),
+    (
         "a placeholder of a command that there is not",
         domain('deliver = "program"', 'recipients = "any"', 'command = ["/bin/x", "--", "{rcpt}"]'),
         "domain[1].command[3]",

@@ -103,8 +103,23 @@ def _copy(name: str, other: str) -> Callable[[Path], None]:
     return lambda folder: (folder / other).write_bytes((folder / name).read_bytes()) and None
 
 
+MAP = '[[map]]\nname = "v"\nkind = "inline"\nentries = ["a b", "novalue"]\n[log]'
+MAPS = "".join(
+    f'[[map]]\nname = "{name}"\nkind = "text"\nfile = "{file}"\n'
+    for name, file in (("v", "aliases"), ("w", "aliases2"))
+)
+
 CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
     ("no certificate", _remove("tls.pem"), ("postroad.toml", 5, "tls.certificate", "no such file")),
+    (
+        "an entry without value", _say("[log]", MAP),
+        ("postroad.toml", 26, "map[1].entries[2]", "'novalue' has no value"),
+    ),
+    ("a map's file", _say("[log]", MAPS + "[log]"), ("postroad.toml", 30, "map[2].file", "no such file")),
+    (
+        "a line of smtp_sasl_password_maps", _write("password", "[smtp.example.net]:587 example:secret\n"),
+        ("postroad.toml", 22, "next_hop[1].password_file", "is one of smtp_sasl_password_maps of Postfix"),
+    ),
     ("no key", _remove("tls.key"), ("postroad.toml", 6, "tls.key", "no such file")),
     ("no PEM", _write("tls.pem", "x"), ("postroad.toml", 5, "tls.certificate", "no certificate in PEM")),
     ("the key of another", _copy("other.key", "tls.key"), ("postroad.toml", 6, "tls.key", "is not the key of")),

@@ -334,6 +334,7 @@ def test_a_table_that_is_there_twice_is_no_matter_of_brackets(tmp_path: Path) ->
         ("workers = yes", "yes is not a value", "workers = true or workers = false, in small letters"),
         ("workers = 1\nworkers = 2", "'workers' is given twice", "Remove one of the two lines"),
         ("workers: 1", "Expected '='", "Correct the line"),
+        ("hostname = \u201cm.example.org\u201d", "typographic quotes", 'straight quotes: hostname = "m.example.org"'),
         ('hostname = "x', "Illegal character", "Correct the line"),
         ("relayhost = [smtp.example.net]:587", "Invalid value", "Correct the line"),
     ],
@@ -342,6 +343,34 @@ def test_a_line_that_is_no_toml(line: str, text: str, remedy: str, tmp_path: Pat
     (found,) = problems(f"{line}\n", tmp_path)
     assert text in found.text and remedy in found.remedy
     assert found.line == line.count("\n") + 1
+
+
+def test_a_mark_at_the_beginning_of_the_file_and_lines_with_crlf(tmp_path: Path) -> None:
+    (tmp_path / "postroad.toml").write_bytes(b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode())
+    assert isinstance(load(tmp_path / "postroad.toml", files=False), Settings)
+
+
+def test_a_missing_key_names_the_words_that_it_may_be(tmp_path: Path) -> None:
+    [found] = problems(RIGHT + '[[map]]\nname = "people"\nentries = ["a b"]\n', tmp_path)
+    assert found.text == "'kind' is missing"
+    assert found.remedy.startswith('Add a line: kind = …. Possible values: "inline", "text", "aliases", ')
+    [found] = problems('state_dir = "state"\n', tmp_path)
+    assert found.remedy == "Add a line: hostname = …"
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("lmtp:unix:/run/lmtp", 'Write deliver = "lmtp" and socket = "/run/lmtp"'),
+        ("lmtp:unix:private/lmtp", 'Write deliver = "lmtp" and socket = "/var/spool/postfix/private/lmtp", or'),
+        ("lmtp:inet:127.0.0.1:24", 'Write deliver = "lmtp", host and port'),
+        ("maildir:/var/mail", 'Write deliver = "maildir"'),
+        ("dovecot:", "Write 'maildir', 'mbox', 'lmtp'"),
+    ],
+)
+def test_a_transport_of_postfix_in_deliver(value: str, remedy: str, tmp_path: Path) -> None:
+    [found] = problems(f'{RIGHT}deliver = "{value}"\n', tmp_path)
+    assert found.text.endswith("is not a possible value") and found.remedy.startswith(remedy)
 
 
 def test_a_single_value_in_the_place_of_a_list_is_shown(tmp_path: Path) -> None:

@@ -37,6 +37,29 @@ def test_a_parameter_that_needs_no_setting_here() -> None:
     assert postfix_names.ours("hostnam") == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("smtpd_milters", "Postroad has no milters: a filter that speaks SMTP works"),
+        ("smtpd_client_restrictions", "Postroad has no lists of restrictions: the role of a [[listener]]"),
+    ],
+)
+def test_a_parameter_for_which_there_is_nothing_says_so(tmp_path: Path, name: str, advice: str) -> None:
+    found = parse(f'{HEAD}{name} = "x"\n', tmp_path / "postroad.toml")
+    assert isinstance(found, list)
+    assert next(each.remedy for each in found).startswith(f"This is a setting of Postfix. {advice}")
+
+
+def test_parameters_of_tables_of_postfix(tmp_path: Path) -> None:
+    text = f'{HEAD}[[map]]\nname = "v"\nkind = "mysql"\nhosts = "db"\npassword = "x"\n[dns]\nhosts = "x"\n'
+    found = parse(text, tmp_path / "postroad.toml", files=False)
+    assert isinstance(found, list)
+    remedies = {each.key: each.remedy for each in found}
+    assert remedies["map[1].hosts"].endswith("In Postroad it is a part of url: mysql://user@host:port/database")
+    assert "it is password_file" in remedies["map[1].password"]
+    assert "table of Postfix" not in remedies["dns.hosts"]
+
+
 def test_each_name_of_ours_is_a_setting_that_there_is() -> None:
     tables = {table.header: {key.name for key in table.keys} for table in schema.tables(Settings)}
     for name, ours in postfix_names.named():

@@ -47,6 +47,23 @@ def test_lines_that_do_not_count_are_told_and_the_others_stay() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("lines", [b"a: 1\nb 2\n", b"b 2\na: 1", b"x y\nx z\na: 1\nb 2\n"])
+def test_a_key_with_the_colon_of_an_alias_is_told(lines: bytes) -> None:
+    found = read(io.BytesIO(lines), "file")
+    assert found.table[b"a:"] == b"1" and found.table[b"b"] == b"2"
+    assert "the colon at the end of 'a:' counts as a part of the key" in found.doubts[-1].text
+
+
+def test_a_colon_of_an_address_is_nothing_to_tell() -> None:
+    assert read(io.BytesIO(b"2001:db8:: x\nb 2\n"), "file").doubts == []
+
+
+def test_a_table_that_postmap_has_made_is_no_text() -> None:
+    found = read(io.BytesIO(b"\0\x06\x15a info@example.org\0ada@example.org\0"), "virtual.db")
+    assert found.table == {} and found.problem is not None
+    assert found.problem.text.startswith("is no text file") and "Name the text file" in found.problem.remedy
+
+
 @pytest.mark.parametrize("line", [b"a \xff\n", b"\xff b\n"])
 def test_what_is_not_utf_8_is_no_text(line: bytes) -> None:
     found = parse([b"x y\n", line], "file")

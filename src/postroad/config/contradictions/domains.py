@@ -231,6 +231,8 @@ def _missing(domain: LocalDomainSection) -> str:
 # What looks like a placeholder. Within a command not `${HOME}` and `{}`, which other programs know.
 _IN_PATH: Final = re.compile(r"\{([^{}/]*)\}")
 
+_DOVECOTS: Final = re.compile(r"%[A-Z]?([undh])(?![\w%])")
+
 _IN_COMMAND: Final = re.compile(r"(?<!\$)\{([\w.-]+)\}")
 
 
@@ -240,6 +242,7 @@ def placeholders(settings: Settings) -> Iterator[Finding]:
         here = ("domain", index)
         if domain.deliver in ("maildir", "mbox") and domain.path is not None:
             yield from _unknown((*here, "path"), _IN_PATH.findall(str(domain.path)), PATH_PLACEHOLDERS)
+            yield from _of_dovecot((*here, "path"), str(domain.path))
         if domain.deliver != "program":
             continue
         for place, word in enumerate(domain.command):
@@ -252,6 +255,13 @@ def placeholders(settings: Settings) -> Iterator[Finding]:
                     f"A placeholder must be a whole argument, but {word!r} holds more",
                     "Write the placeholder as a separate argument",
                 )
+
+
+def _of_dovecot(key: Path, path: str) -> Iterator[Finding]:
+    """Variables of Dovecot's mail_location, with which all mailboxes would be one."""
+    for letter in dict.fromkeys(_DOVECOTS.findall(path)):
+        ours = {"u": "{local_part}", "n": "{local_part}", "d": "{domain}", "h": "{home}"}[letter]
+        yield Finding((key,), f"%{letter} is a placeholder of Dovecot, not of Postroad", f"Write {ours}")
 
 
 def _unknown(key: Path, found: list[str], known: tuple[str, ...]) -> Iterator[Finding]:
