@@ -34,7 +34,9 @@ def drop(folder: str, request: bytes, content: bytes) -> None:
     try:
         at = posix.open(f"{folder}/{places.DROP}", flags)
     except OSError as error:
-        raise Undropped(f"there is no drop folder for mail: {error.strerror}") from None
+        made = "; the node makes it at its start" if isinstance(error, FileNotFoundError) else ""
+        text = f"there is no drop folder for mail: {folder}/{places.DROP}: {error.strerror}{made}"
+        raise Undropped(text) from None
     made = False
     try:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC

@@ -15,7 +15,8 @@ from typing import Final
 
 from postroad.mail import identifier
 from postroad.mail.address import Address
-from postroad.mail.envelope import Peer
+from postroad.mail.envelope import Peer, Recipient
+from postroad.mail.expansion import Expansion
 from postroad.mail.policy import Action, Phase, Question, Verdict
 from postroad.mail.reply import Reply, reply, said
 from postroad.operate import control, view
@@ -33,6 +34,7 @@ USERS_MAX: Final = 1024  # users whose names are remembered
 NAMES_S: Final = 60.0  # for so long
 LISTED_MAX: Final = 10_000  # messages of the queue that are looked at for one list
 ASKED_MAX: Final = 100  # addresses of one question
+ENDS_MAX: Final = 20  # targets of an alias that are shown
 FLUSH_S: Final = 60.0  # between two times when users have the queue tried
 RELOAD_S: Final = 120.0
 
@@ -164,13 +166,27 @@ class LocalHelp:
         """What becomes of mail to an address that is not refused. Where it goes is not everybody's business."""
         if not user.unlimited:
             return "would be accepted"
-        asked = RouteQuestion(str(address), str(local_users.own_mailbox(user, self._options())))
+        expanded = self._setup().doors.knowing.expand(0, 0, (Recipient(address),))
+        expansion = expanded if isinstance(expanded, Expansion) else await expanded
+        ends = [str(each.address) for each in expansion.recipients[:ENDS_MAX]]
+        routes = await self._routes(user, expansion.recipients[:ENDS_MAX])
+        if ends == [str(address)]:  # no alias
+            return f"would be accepted{', and goes to ' + routes[0] if routes[0] else ''}"
+        shown = [f"{end} (goes to {way})" if way else end for end, way in zip(ends, routes, strict=True)]
+        more = len(expansion.recipients) - len(ends)
+        shown += [f"{more} more"] if more > 0 else []
+        return f"would be accepted, and leads to {', '.join(shown)}" if shown else "would be accepted"
+
+    async def _routes(self, user: LocalUser, recipients: tuple[Recipient, ...]) -> list[str]:
+        """Where mail to each of them goes. "" if that is not known: if maps say it, the node cannot tell without asking
+        them."""
+        sender = str(local_users.own_mailbox(user, self._options()))
+        asked = [RouteQuestion(str(each.address), sender, stored=each.destination) for each in recipients]
         try:
-            found = await self._loop.run_in_executor(None, control.routes, self._state_dir, [asked])
+            found = await self._loop.run_in_executor(None, control.routes, self._state_dir, asked)
         except (control.NotRunning, control.NodeRefused):
-            return "would be accepted"
-        # If maps say where mail goes, the node cannot tell without asking them.
-        return f"would be accepted, and goes to {next(iter(found.values()))}" if found else "would be accepted"
+            found = {}
+        return [found.get(each.key, "") for each in asked]
 
 
 def _list(state_dir: Path, whose: LocalUser | None) -> Reply:
