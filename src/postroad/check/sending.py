@@ -404,6 +404,8 @@ def limit_of(value: str, whose: Whose) -> SendingLimit | str:
             return f"there is no limit {name!r}"
         if not equals or name in found:
             return f"{name!r} needs one number" if name not in found else f"{name!r} is there twice"
+        if name == "over" and number not in _OVERS:
+            return f"over may be refuse or hold, not {number!r}"
         found[name] = int(number) if name in _NUMBERS and number.isascii() and number.isdigit() else number
     if len(found) == 1:
         return "it names nothing"
@@ -413,6 +415,7 @@ def limit_of(value: str, whose: Whose) -> SendingLimit | str:
         return str(error)
 
 
+_OVERS: Final = tuple(each.value for each in Over)
 _NUMBERS: Final = (
     "messages_per_hour", "recipients_per_hour", "messages_per_day", "recipients_per_day", "held_max", "held_size_max"
 )  # fmt: skip

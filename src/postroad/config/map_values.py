@@ -1,5 +1,5 @@
-"""Doubts about the values of maps: what aliases and transport maps cannot use, so that mail waits for it, and aliases
-that lead in a circle, so that their mail is refused.
+"""Doubts about the values of maps: what aliases, transport maps, canonical maps, maps of limits and of paths cannot
+use, so that mail waits for it, and aliases that lead in a circle, so that their mail is refused.
 
 Only values that can be listed are judged: those of `inline`, `text`, `aliases` and `static` maps, and no more than
 `ENTRIES_MAX` of each map. What other maps hold shows when mail comes.
@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from postroad.check.sending import Whose, limit_of
 from postroad.config.finding import Finding
 from postroad.config.options import alias_sources, map_options, outlet_options
 from postroad.config.settings import Settings
@@ -19,9 +20,11 @@ from postroad.maps.files import FileSource
 from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.text import TextSource
+from postroad.protocol.grammar import parse_mailbox
 from postroad.route import alias_file, transport
 from postroad.route.includes import IncludingTargets
 from postroad.route.outlets import TargetSource
+from postroad.route.path_maps import mailbox_path
 from postroad.world.clock import SystemClock
 
 ENTRIES_MAX: Final = 20_000  # of a map that are judged
@@ -34,6 +37,8 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     sources = alias_sources(settings)
     reader = IncludingTargets(outlet_options(settings))
     hops = frozenset(each.name for each in settings.next_hop if each.name)
+    rewrite = settings.rewrite
+    canonical = {*rewrite.canonical_maps, *rewrite.sender_canonical_maps, *rewrite.recipient_canonical_maps}
     for index, each in enumerate(map_options(settings)):
         if each.kind not in _LISTED:
             continue
@@ -41,6 +46,14 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield from _judged(index, each, partial(_alias_fault, reader, sources[each.name]))
         if each.name in settings.routing.transport_maps:
             yield from _judged(index, each, partial(_transport_fault, hops))
+        if each.name in settings.sending.limit_maps:
+            yield from _judged(index, each, _limit_fault)
+        if each.name in canonical:
+            yield from _judged(index, each, _address_fault)
+        for domain in settings.domain:
+            if each.name in domain.path_maps:
+                yield from _judged(index, each, partial(_path_fault, str(domain.path_base or "")))
+                break
     yield from _circles(settings, reader, sources)
 
 
@@ -99,3 +112,22 @@ def _transport_fault(hops: frozenset[str], value: str) -> str:
         return found
     missing = found.kind is transport.WayKind.NEXT_HOP and found.name not in hops
     return "no [[next_hop]] has this name" if missing else ""
+
+
+def _limit_fault(value: str) -> str:
+    found = limit_of(value, Whose.ACCOUNT)
+    return found if isinstance(found, str) else ""
+
+
+def _address_fault(value: str) -> str:
+    """One address, a local-part, or ``@domain``."""
+    written = value.strip()
+    whole = f"x{written}" if written.startswith("@") else written if "@" in written else f"{written}@example.org"
+    return "" if parse_mailbox(whole) is not None else "it is not a single address"
+
+
+def _path_fault(base: str, value: str) -> str:
+    if mailbox_path(value, base):
+        return ""
+    relative = not base and not value.strip().startswith("/")
+    return "it is not a whole path, and path_base is not set" if relative else "it is not the path of a mailbox"

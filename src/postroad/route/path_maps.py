@@ -87,15 +87,23 @@ def _unknown(answer: NotNow) -> Attempt:
     return not_now(f"the path of its mailbox is not known: {answer.text}")
 
 
+def mailbox_path(value: str, base: str) -> str:
+    """The whole path that a value of a map means, "" if it means none. `base`: path_base of the domain."""
+    path = value.strip()
+    whole = path if path.startswith("/") else f"{base.rstrip('/')}/{path}" if base else ""
+    parts = whole.strip("/").split("/")
+    if not path or "{" in path or not path.isprintable() or any(part in ("", ".", "..") for part in parts):
+        return ""
+    return whole
+
+
 def _at(destination: Destination, table: LocalDomain, value: str | None) -> Found:
     if value is None:
         if table.path:
             return destination
         return Attempt(Outcome.FAILED, Reach.RECIPIENT, "5.1.1", "no such user here: no map has a path for it")
-    path = value.strip()
-    whole = path if path.startswith("/") else f"{table.path_base.rstrip('/')}/{path}" if table.path_base else ""
-    parts = whole.strip("/").split("/")
-    if not path or "{" in path or not path.isprintable() or any(part in ("", ".", "..") for part in parts):
+    whole = mailbox_path(value, table.path_base)
+    if not whole:
         return not_now(f"{value[:_SHOWN_MAX]!r} is not the path of a mailbox")
     kind = Transport.MAILDIR if whole.endswith("/") else Transport.MBOX
     # Another domain, or an alias that names the same file, may have other limits and another user.

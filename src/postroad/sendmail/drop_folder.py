@@ -34,8 +34,8 @@ def drop(folder: str, request: bytes, content: bytes) -> None:
     try:
         at = posix.open(f"{folder}/{places.DROP}", flags)
     except OSError as error:
-        made = "; the node makes it at its start" if isinstance(error, FileNotFoundError) else ""
-        text = f"there is no drop folder for mail: {folder}/{places.DROP}: {error.strerror}{made}"
+        remedy = "; the node makes it at its start" if isinstance(error, FileNotFoundError) else ""
+        text = f"there is no drop folder for mail: {folder}/{places.DROP}: {error.strerror}{remedy}"
         raise Undropped(text) from None
     made = False
     try:
