@@ -8,12 +8,14 @@ import re
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.trust.dkim_body import BodyForm, Canonicalization
 from postroad.trust.dkim_head import SignedHead, body_start, canonical
+from postroad.trust.dkim_key import KeyFault, parse_key
 from postroad.trust.dkim_sign import (
     DkimSigner,
     PrivateKeyFault,
@@ -342,3 +344,19 @@ def test_results_for_fields_and_people() -> None:
     assert (bad.result, bad.value("header", "s"), bad.value("header", "d")) == ("permerror", "e1", "")
     assert bad.told == "The DKIM signature of an unknown domain does not count: the tag d= is missing."
     assert [each.result for each in found(())] == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "reason"),
+    [
+        (768, "the RSA key has 768 bits, fewer than 1024"),
+        (1023, "the RSA key has 1023 bits, fewer than 1024"),
+        (4104, "the RSA key has 4104 bits, more than 4096"),
+    ],
+)
+def test_rsa_keys_that_are_too_small_or_large(bits: int, reason: str) -> None:
+    """RFC 8301 §3.2. The number need not be a product of primes: nothing is verified with it."""
+    octets = RSAPublicNumbers(65_537, (1 << bits) - 1).public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )  # fmt: skip
+    assert parse_key(f"v=DKIM1; p={base64.b64encode(octets).decode()}") == KeyFault("policy", reason)
