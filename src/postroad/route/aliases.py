@@ -270,6 +270,8 @@ class Aliases:
             walk = _Walk(None, asked, _LED_MAX)
             if self._resolve(address, exists, walk, named) and not walk.excess:
                 return True
+            if isinstance(walk.excess, InLoop) and not asked.stopped:  # as the end of data would find it
+                return False
         is_box = self._is_box if asked is AT_ONCE else partial(self._is_box, asked=asked)
         return bool(self._ends(address, is_box, _Walk(None, asked), one=True, named=named))
 
@@ -434,6 +436,9 @@ class Aliases:
         todo = [(address, targets, 1, None if one else self._owner(address, None, walk.asked))]
         while todo:
             current, targets, depth, owner = todo.pop()
+            if depth > self._limits.alias_depth_max:
+                walk.excess = self._limits.fault(depth, 0, str(address))
+                return []
             if walk.most and len(ends) + len(targets) > walk.most:
                 walk.excess = f"<{address}> leads to more than {walk.most} mailboxes"
                 return []

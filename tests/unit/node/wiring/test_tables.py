@@ -303,3 +303,21 @@ def test_no_part_of_a_file_that_is_being_written_is_in_force(tmp_path: Path) -> 
                 assert made.look() == () and state() == before
         assert made.look() == made.look() == made.look() == () and state() == after
         before = after
+
+
+
+def test_rcpt_and_the_end_of_data_agree_on_how_deep_aliases_may_go(tmp_path: Path) -> None:
+    entries = {
+        "a": "b", "b": "c", "c": "d", "d": "eve", "wide": "eve, a", "less": "eve, b", "one": "a", "open": "x@far.test",
+    }  # fmt: skip
+    written = ", ".join(f'"{key}@few.test {value}"' for key, value in entries.items())
+    more = '[[domain]]\nname = "few.test"\nrecipients = ["eve"]\npath = "/m/{local_part}"\n'
+    more += f'[[map]]\nname = "virtual"\nkind = "inline"\nentries = [{written}]\n'
+    made = settings(tmp_path, more=more, top='alias_maps = ["virtual"]\n')
+    known = tables(made)
+    for name, is_taken in (
+        ("a", False), ("b", True), ("c", True), ("wide", False), ("less", False), ("one", False), ("d", True)
+    ):  # fmt: skip
+        excess = known.expand(1, 1, (Recipient(Address(name, "few.test")),)).excess
+        said = rcpt(made, name, "few.test")
+        assert (said == "ok") is is_taken is (not excess), f"{name}: {said}, {excess}"
