@@ -143,6 +143,8 @@ def domain_pattern(written: Any) -> str:
             return "." + canonical_domain(written[1:])
         except ValueError:
             pass
+    if isinstance(written, str) and written.startswith("*."):
+        raise wrong(f"{written!r} is not a domain name", f'For all domains below it write "{written[1:]}"')
     return domain(written)
 
 

@@ -78,7 +78,7 @@ WRONG: list[tuple[Callable[[Any], Any], Any, str]] = [
     (values.domain, "exa mple.org", "example.org"),
     (values.domain, "", "example.org"),
     (values.domain, 5, "example.org"),
-    (values.domain_pattern, "*.example.org", "example.org"),
+    (values.domain_pattern, "*.example.org", 'all domains below it write ".example.org"'),
     (values.domain_pattern, ".", "example.org"),
     (values.host, "[192.0.2.1]", 'Write host = "192.0.2.1"'),
     (values.host, "[smtp.example.net]:587", 'Write host = "smtp.example.net" and port = 587'),

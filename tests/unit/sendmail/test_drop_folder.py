@@ -80,3 +80,8 @@ def test_the_drop_folder_is_no_link(tmp_path: Path) -> None:
     with pytest.raises(Undropped, match="no drop folder"):
         drop_folder.drop(str(tmp_path), REQUEST, b"hello")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Undropped, match=rf"{tmp_path}/{places.DROP}: No such file or directory; the node makes it"):
+        drop_folder.drop(str(tmp_path), REQUEST, b"hello")
