@@ -2,8 +2,9 @@
 
 What always holds: a file that was replaced, written or touched has another Stamp. A patient watch tells of a change
 only when the file was the same at two looks: a program that writes a file in place may not have ended, and then a part
-of the entries would be missing. We ask now and then instead of using inotify, because this also works on network disks,
-and if a symbolic link is changed to another file.
+of the entries would be missing. A file that another one has replaced at each of `REPLACED_MAX` looks is read all the
+same: a rename puts a whole file there. We ask now and then instead of using inotify, because this also works on network
+disks, and if a symbolic link is changed to another file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+REPLACED_MAX: Final = 12  # looks at which a patient watch has found another file, before it takes one
 _NULL_DEVICE: Final = os.makedev(1, 3)
 
 
@@ -59,23 +61,36 @@ def stamp(path: str) -> Stamp:
 class Watch:
     """Says when files must be read again. A state is a Stamp, or several values of which one is a Stamp."""
 
-    __slots__ = ("_noticed", "_taken")
+    __slots__ = ("_noticed", "_replaced", "_taken")
 
     def __init__(self) -> None:
         self._taken: object = None  # the state when they were read last
         self._noticed: object = None  # the state at the last look
+        self._replaced = 0  # looks that have found another file, since two were the same
 
     def has_changed(self, now: object, *, patient: bool = False) -> bool:
         """Whether to read them, in this state. `patient`: not before a second look has found the same state."""
         noticed, self._noticed = self._noticed, now
-        if now == self._taken or (patient and now != noticed):
+        if _is_another(noticed, now):
+            self._replaced += 1
+        elif now == noticed:
+            self._replaced = 0
+        if now == self._taken or (patient and now != noticed and self._replaced < REPLACED_MAX):
             return False
         self._taken = now
+        self._replaced = 0
         return True
 
     def taken(self, state: object) -> None:
         """They have been read in this state."""
         self._taken = self._noticed = state
+
+
+def _is_another(before: object, now: object) -> bool:
+    """Whether there is another file than before."""
+    if not isinstance(before, Stamp) or not isinstance(now, Stamp):
+        return False
+    return before.inode != now.inode and 0 not in (before.inode, now.inode)
 
 
 def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
