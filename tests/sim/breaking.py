@@ -34,6 +34,9 @@ from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.mail.size_limits import SizeLimits
+from postroad.maps import tables
+from postroad.maps.editions import MapAnswers
+from postroad.maps.fresh import FreshAnswers
 from postroad.node.frames import NoticeWanted
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.sending import SendingOffice
@@ -1239,6 +1242,41 @@ def what_is_sound_in_a_broken_forward_file_counts(patch: Patch) -> None:
 @_of("users")
 def a_forward_file_is_read_once(patch: Patch) -> None:
     patch(forwards, "_OPTIONS", replace(forwards._OPTIONS, cache_s=1e6, cache_missing_s=1e6))
+
+
+@_of("leading")
+def where_an_alias_leads_is_kept_for_ever(patch: Patch) -> None:
+    patch(FreshAnswers, "_grow_old", lambda self, loop: None)
+
+
+@_of("leading")
+def a_replaced_file_ends_no_answer(patch: Patch) -> None:
+    """Neither does time, which would hide it."""
+    real = FreshAnswers.keep
+
+    def keep(self: Any, key: Any, value: Any) -> None:
+        if getattr(key, "local_part", "text") == "text":
+            real(self, key, value)
+
+    patch(FreshAnswers, "keep", keep)
+    patch(FreshAnswers, "_grow_old", lambda self, loop: None)
+    patch(MapAnswers, "get", lambda self, key: self._fresh(key))
+
+
+@_of("leading")
+def a_map_that_was_opened_is_not_opened_anew(patch: Patch) -> None:
+    patch(tables, "CHECK_US", 10**18)
+
+
+@_of("leading")
+def who_is_gone_meanwhile_gets_nothing(patch: Patch) -> None:
+    real = Aliases.expand
+
+    def expand(self: Aliases, id: int, now_us: int, recipients: Any, *more: Any, **named: Any) -> Any:
+        found = real(self, id, now_us, recipients, *more, **named)
+        return replace(found, recipients=tuple(each for each in found.recipients if each.address.domain != "led.test"))
+
+    patch(Aliases, "expand", expand)
 
 
 # -- The drop folder

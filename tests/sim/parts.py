@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tests.sim.by_http import ByHttp
 from tests.sim.copied import Copied
 from tests.sim.held import HeldMail
+from tests.sim.leading import Leading
 from tests.sim.part import Part
 from tests.sim.sized import Sized
 from tests.sim.targets import Targets
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
-    "targets": Targets, "users": Users,
+    "targets": Targets, "users": Users, "leading": Leading,
 }  # fmt: skip
 
 

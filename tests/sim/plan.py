@@ -46,7 +46,7 @@ KEYWORDS = (
 LIES = (
     "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
 )  # fmt: skip
-PARTS = ("http", "verified", "held", "sized", "verp", "copied", "targets", "users")  # as `parts.KINDS` has them
+PARTS = ("http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading")  # of `parts.KINDS`
 _PART_SHARE = 0.2
 INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener
 

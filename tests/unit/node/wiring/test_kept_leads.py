@@ -179,7 +179,7 @@ async def look_up(key):
 """
 
 
-@pytest.mark.parametrize("limits", ["", "cache_s = 0\n", "cache_missing_s = 0.5\n"])
+@pytest.mark.parametrize("limits", ["", "cache_s = 0\n", "cache_missing_s = 0.5\n", "cache_max = 0\n"])
 async def test_a_map_whose_answers_are_not_kept_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: str
 ) -> None:
@@ -191,7 +191,7 @@ async def test_a_map_whose_answers_are_not_kept_is_asked_again(
     assert house.tables._aliases.leads(Address("x", "names.test")) is (not limits)
     assert await house.ends("x@names.test") == ["ada@home.test"]
     module = sys.modules.pop("kept_leads_asked")
-    assert module.asked.count("x@names.test") == (2 if limits == "cache_s = 0\n" else 1)
+    assert module.asked.count("x@names.test") == (2 if limits in ("cache_s = 0\n", "cache_max = 0\n") else 1)
 
 
 BOTH = '["virtual", "slow"]'
@@ -304,3 +304,19 @@ file = "{tmp_path}/ours"
     mapped._kept.clear()  # as if they had grown old
     assert (await house.rcpt("gone@late.test")).startswith("550 5.1.1")
     assert await house.ends("to@names.test") == ["ada@home.test"]
+
+
+async def test_what_one_message_may_not_pass_again_is_kept_for_no_other(tmp_path: Path) -> None:
+    house = House(tmp_path, "to@names.test ada@home.test, x@names.test\nx@names.test bob@home.test\n")
+    recipients = (Recipient(Address("to", "names.test")),)
+    found = house.tables.expand(1, 1, recipients, lambda alias: alias.local_part == "x")
+    assert isinstance(found, Expansion) and [str(each.address) for each in found.recipients] == ["ada@home.test"]
+    assert await house.ends("to@names.test") == ["ada@home.test", "bob@home.test"]
+
+
+async def test_the_owner_of_a_list_is_kept_with_it(tmp_path: Path) -> None:
+    house = House(tmp_path, "list@names.test ada@home.test\nowner-list@names.test bob@home.test\n")
+    recipients = (Recipient(Address("list", "names.test")), Recipient(Address("bob", "home.test")))
+    first, second = (house.tables.expand(1, 1, recipients) for _ in range(2))
+    assert first == second and isinstance(first, Expansion)
+    assert [each.sender for each in first.recipients] == [Address("owner-list", "names.test"), None]
