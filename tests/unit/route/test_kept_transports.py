@@ -13,6 +13,7 @@ from postroad.mail.route import Destination
 from postroad.mail.routing import key_of
 from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
+from postroad.route.domain_maps import mapped_domains
 from postroad.route.options import LocalDomain, NextHop, RoutingOptions
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
@@ -128,3 +129,35 @@ async def test_a_file_within_another_map_counts_at_once_too(tmp_path: Path, kind
     assert routes.key("ada@a.test") == "[one.test]:25"
     replace(made, path, "a.test smtp:[two.test]\n")
     assert routes.key("ada@a.test") == "[two.test]:25"
+
+
+async def test_who_writes_a_local_part_chooses_no_server_that_others_are_sent_to(tmp_path: Path) -> None:
+    (tmp_path / "chosen").write_text("/^(.*)@a[.]test$/ smtp:[$1.test]\n")
+    chosen = MapOptions("chosen", MapKind.PCRE, str(tmp_path / "chosen"))
+    routes = Routes(maps_of(text_map(tmp_path / "ways", "bob@a.test smtp:[x.test]\n"), chosen))
+    for _ in range(2):
+        assert routes.key("bob@a.test") == "[x.test]:25"
+        assert "anybody could choose where mail goes" in routes.key("x@a.test")
+
+
+async def test_a_domain_that_becomes_ours_ends_what_was_kept_of_it(tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    ours.write_text("other.test 1\n")
+    maps = maps_of(text_map(tmp_path / "ways", "a.test smtp:[one.test]\n"), MapOptions("ours", MapKind.TEXT, str(ours)))
+    options = RoutingOptions(mapped_local=(LocalDomain("many", path="/mail/{local_part}", domain_maps=("ours",)),))
+    mapped = mapped_domains(options, maps.named)
+    assert mapped is not None
+    transports = TransportMaps(RoutingTable(options, mapped=mapped), maps.named(("ways",)))
+
+    def key() -> str:
+        assert mapped is not None and mapped.make_known("a.test") is None
+        mail = Envelope(0, None, (), 0, 0, Peer())
+        found = transports.route(mail, Recipient(Address("ada", "a.test")))
+        assert isinstance(found, Destination)
+        return found.key
+
+    assert key() == key() == "[one.test]:25"
+    replace(maps, ours, "a.test 1\n")
+    mapped.fresh.clear()
+    mapped._kept.clear()  # as if they had grown old
+    assert key() == "maildir:a.test"
