@@ -320,3 +320,10 @@ async def test_the_owner_of_a_list_is_kept_with_it(tmp_path: Path) -> None:
     first, second = (house.tables.expand(1, 1, recipients) for _ in range(2))
     assert first == second and isinstance(first, Expansion)
     assert [each.sender for each in first.recipients] == [Address("owner-list", "names.test"), None]
+
+
+@pytest.mark.parametrize("name", ["@", "@mx.home.test"])
+async def test_mailboxes_of_the_node_itself_are_never_elsewhere(tmp_path: Path, name: str) -> None:
+    house = House(tmp_path)
+    for _ in range(2):
+        assert await house.ends(f"postmaster{name}") == ["root@far.test"]
