@@ -45,6 +45,9 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "verified": CommandEntry(
         "postroad.cli.verified", "verified", "List what next servers have said about recipients; forget answers."
     ),
+    "verify": CommandEntry(
+        "postroad.cli.verify", "verify", "Check SPF, DKIM, ARC and DMARC of a message in a file, and say what is wrong."
+    ),
     "version": CommandEntry("postroad.cli.version", "version", "Print the version."),
 }
 

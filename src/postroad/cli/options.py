@@ -164,6 +164,16 @@ def state_dir_of(given: Path | None) -> Path:
     return settings_of(given).state_dir
 
 
+def settings_if_any(given: Path | None) -> Settings | None:
+    """The settings; None if no file was named, and none may be read at the usual places. For commands that also work on
+    a machine without a node. A file that is wrong ends the command with 78."""
+    import os
+
+    if given is None and not os.access(config_path(None), os.R_OK):
+        return None
+    return settings_of(given)
+
+
 def loaded_settings(given: Path | None) -> Settings | None:
     """The settings of the file, None if it has a problem: for what is shown beside something else."""
     from postroad.config.load import load, parse

@@ -34,8 +34,9 @@ _SUBJECT_TAG: Final = re.compile(rb"(:[ \t]*+(?:\w{2,3}:[ \t]*+)?)(?:\[[^\]]{1,8
 _ENCODINGS: Final = (b"7bit", b"8bit", b"quoted-printable", b"base64")
 
 
-def diagnose(result: DkimResult, section: bytes, body: bytes) -> tuple[str, ...]:
-    """Sentences on a signature that failed; none if nothing can be told beyond its reason."""
+def diagnose(result: DkimResult, section: bytes, body: bytes | None) -> tuple[str, ...]:
+    """Sentences on a signature that failed; none if nothing can be told beyond its reason. `body`: None for one of more
+    than BODY_MAX octets that nobody has kept."""
     signature, key = result.signature, result.key
     if signature is None or key is None or result.passes:
         return ()
@@ -48,8 +49,11 @@ def diagnose(result: DkimResult, section: bytes, body: bytes) -> tuple[str, ...]
     return tuple(told)
 
 
-def _of_body(signature: DkimSignature, body: bytes) -> Iterator[str]:
+def _of_body(signature: DkimSignature, body: bytes | None) -> Iterator[str]:
     expected, form = signature.body_hash, signature.body
+    if body is None:
+        yield f"The body has more than {BODY_MAX} octets and was not searched."
+        return
     if _digest(body, form) == expected:
         yield "The body is as it was signed."
     elif len(body) > BODY_MAX:
