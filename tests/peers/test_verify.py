@@ -40,6 +40,7 @@ ZONES = {
         revoked._domainkey IN TXT "v=DKIM1; p="
         out IN A 192.0.2.1
         """,
+    "example": "",  # Knot refuses what it has no zone for; the tree walk of DMARC asks here, too
     "list.example": '@ IN TXT "v=spf1 ip4:192.0.2.9 -all"',
     "2.0.192.in-addr.arpa": "1 IN PTR out.d.example.",
 }
@@ -156,6 +157,6 @@ def test_what_large_providers_demand(folder: Path) -> None:
     unmet = [each["what"] for each in found["demands"] if each["met"] is False]
     # dkimpy does not sign List-Unsubscribe-Post by itself.
     assert (code, len(unmet)) == (1, 1) and "one click" in unmet[0], found
-    every = [line.partition(b":")[0] for line in MAIL.split(b"\r\n\r\n")[0].split(b"\r\n") if line[:1] not in b" \t"]
+    every = [b"from", b"to", b"subject", b"date", b"message-id", b"list-unsubscribe", b"list-unsubscribe-post"]
     code, found = run(folder, by_dkimpy(headers=every), *KNOWN, "--outgoing")
     assert code == 0, found

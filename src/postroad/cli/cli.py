@@ -46,7 +46,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
         "postroad.cli.verified", "verified", "List what next servers have said about recipients; forget answers."
     ),
     "verify": CommandEntry(
-        "postroad.cli.verify", "verify", "Check SPF, DKIM, ARC and DMARC of a message in a file, and say what is wrong."
+        "postroad.cli.verify", "verify", "Check SPF, DKIM and DMARC of a message in a file."
     ),
     "version": CommandEntry("postroad.cli.version", "version", "Print the version."),
 }

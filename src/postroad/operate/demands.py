@@ -41,7 +41,7 @@ class Demand(msgspec.Struct, frozen=True):
     told: str
 
 
-class Sent(msgspec.Struct, frozen=True):
+class OutgoingMail(msgspec.Struct, frozen=True):
     """What is known of a message that goes out. `client_known`: whether the address that sends it was told."""
 
     section: bytes
@@ -54,27 +54,27 @@ class Sent(msgspec.Struct, frozen=True):
         return [each.result for each in self.found if each.method == method]
 
 
-def demands(sent: Sent) -> tuple[Demand, ...]:
+def demands(sent: OutgoingMail) -> tuple[Demand, ...]:
     return (
         _spf(sent), _dkim(sent), _dmarc_record(sent), _alignment(sent), _one_click(sent), _reverse_name(sent),
         _tls(sent), _form(sent),
     )  # fmt: skip
 
 
-def _spf(sent: Sent) -> Demand:
+def _spf(sent: OutgoingMail) -> Demand:
     found = [each for each in sent.found if each.method == results.SPF and not _is_helo_beside(each, sent)]
     if not found or found[-1].result == results.TEMPERROR:
         return Demand("SPF passes", _ALL, None, "SPF could not be judged.")
     return Demand("SPF passes", _ALL, found[-1].result == results.PASS, f"SPF: {found[-1].told}.")
 
 
-def _is_helo_beside(found: Found, sent: Sent) -> bool:
+def _is_helo_beside(found: Found, sent: OutgoingMail) -> bool:
     """Whether this is SPF of the name in HELO, while there is one of MAIL FROM, too."""
     every = [each for each in sent.found if each.method == results.SPF]
     return len(every) > 1 and bool(found.value("smtp", "helo"))
 
 
-def _dkim(sent: Sent) -> Demand:
+def _dkim(sent: OutgoingMail) -> Demand:
     passed = [each for each in sent.signatures if each.passes]
     if not passed:
         unknown = any(each.result == results.TEMPERROR for each in sent.signatures)
@@ -88,7 +88,7 @@ def _dkim(sent: Sent) -> Demand:
     return Demand("DKIM passes", _ALL, True, told)
 
 
-def _dmarc_record(sent: Sent) -> Demand:
+def _dmarc_record(sent: OutgoingMail) -> Demand:
     judged = sent.verdict.decisive
     what = "the author domain has a DMARC record"
     if judged.record is not None and judged.record.usable:
@@ -97,7 +97,7 @@ def _dmarc_record(sent: Sent) -> Demand:
     return Demand(what, _ALL, met, judged.told)
 
 
-def _alignment(sent: Sent) -> Demand:
+def _alignment(sent: OutgoingMail) -> Demand:
     what = "the domain of From is aligned with SPF or DKIM"
     judged = sent.verdict.decisive
     if judged.aligned:
@@ -108,7 +108,7 @@ def _alignment(sent: Sent) -> Demand:
     return Demand(what, _ALL, False, judged.told)
 
 
-def _one_click(sent: Sent) -> Demand:
+def _one_click(sent: OutgoingMail) -> Demand:
     what = "mail that people subscribe to can be unsubscribed with one click (RFC 8058)"
     by = (GMAIL, YAHOO)
     unsubscribe, post = first(sent.section, _UNSUBSCRIBE), first(sent.section, _POST)
@@ -120,7 +120,7 @@ def _one_click(sent: Sent) -> Demand:
     return Demand(what, by, not faults, f"{told[0].upper()}{told[1:]}.")
 
 
-def _one_click_faults(sent: Sent, unsubscribe: str | None, post: str | None) -> Iterator[str]:
+def _one_click_faults(sent: OutgoingMail, unsubscribe: str | None, post: str | None) -> Iterator[str]:
     if unsubscribe is None:
         yield "List-Unsubscribe is missing"
     elif not _HTTPS.search(unsubscribe):
@@ -136,7 +136,7 @@ def _one_click_faults(sent: Sent, unsubscribe: str | None, post: str | None) -> 
         yield "no DKIM signature that passes has both fields in h="
 
 
-def _reverse_name(sent: Sent) -> Demand:
+def _reverse_name(sent: OutgoingMail) -> Demand:
     what = "the address that sends has a name that leads back to it (PTR)"
     by = (GMAIL, YAHOO)
     found = next((each for each in sent.found if each.method == results.IPREV), None)
@@ -146,7 +146,7 @@ def _reverse_name(sent: Sent) -> Demand:
     return Demand(what, by, met, f"{found.told[0].upper()}{found.told[1:]}.")
 
 
-def _tls(sent: Sent) -> Demand:
+def _tls(sent: OutgoingMail) -> Demand:
     what = "the message is sent over TLS"
     received = first(sent.section, b"received")
     if received is not None and _TLS.search(received):
@@ -156,7 +156,7 @@ def _tls(sent: Sent) -> Demand:
     return Demand(what, (GMAIL,), None, told)
 
 
-def _form(sent: Sent) -> Demand:
+def _form(sent: OutgoingMail) -> Demand:
     what = "one From, one Date and one valid Message-ID (RFC 5322)"
     faults = [
         f"the message has {number} {name} fields" if number else f"the message has no {name} field"

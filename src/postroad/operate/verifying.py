@@ -18,7 +18,7 @@ import msgspec
 
 from postroad.mail.address import Address
 from postroad.mail.message import first, raw_fields
-from postroad.operate.demands import Demand, Sent, demands
+from postroad.operate.demands import Demand, OutgoingMail, demands
 from postroad.operate.message_file import MessageFile
 from postroad.trust import authres, dkim_verify, dmarc, iprev, results
 from postroad.trust.arc import ArcVerification
@@ -204,7 +204,7 @@ async def verify(message: MessageFile, asked: AskedSession, resolver: Resolver, 
     verdict = await case.policy()
     pointed: tuple[Demand, ...] = ()
     if asked.outgoing:
-        pointed = demands(Sent(message.section, bool(asked.client), tuple(case.found), signatures, verdict))
+        pointed = demands(OutgoingMail(message.section, bool(asked.client), tuple(case.found), signatures, verdict))
     faults = [" ".join((each.told, *each.causes)) for each in case.checks if not each.passes and not each.has_no_result]
     faults += [each.told for each in pointed if each.met is False]
     return VerifyFacts(
