@@ -169,7 +169,10 @@ def settings_if_any(given: Path | None) -> Settings | None:
     a machine without a node. A file that is wrong ends the command with 78."""
     import os
 
-    if given is None and not os.access(config_path(None), os.R_OK):
+    path = config_path(given)
+    if given is None and not os.access(path, os.R_OK):
+        if _is_there(path):
+            click.echo(f"{path} may not be read by you: it is left out, with its [dns] settings.", err=True)
         return None
     return settings_of(given)
 

@@ -27,7 +27,7 @@ _ALL: Final = (GMAIL, YAHOO, MICROSOFT)
 _BITS_WISHED: Final = 2_048
 _UNSUBSCRIBE: Final = b"list-unsubscribe"
 _POST: Final = b"list-unsubscribe-post"
-_HTTPS: Final = re.compile(r"<\s*https://[^>\s]+>", re.IGNORECASE)
+_HTTPS: Final = re.compile(r"<\s*https://[^<>\s]+>", re.IGNORECASE)
 _MESSAGE_ID: Final = re.compile(r"<[^<>@\s]{1,900}@[^<>@\s]{1,900}>")
 _TLS: Final = re.compile(r"\bwith\s+(?:UTF8)?E?SMTPSA?\b", re.IGNORECASE)
 

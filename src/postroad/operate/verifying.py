@@ -20,7 +20,7 @@ from postroad.mail.address import Address
 from postroad.mail.message import first, raw_fields
 from postroad.operate.demands import Demand, OutgoingMail, demands
 from postroad.operate.message_file import MessageFile
-from postroad.trust import authres, dkim_verify, dmarc, iprev, results
+from postroad.trust import authres, authres_reading, dkim_verify, dmarc, iprev, results
 from postroad.trust.arc import ArcVerification
 from postroad.trust.asking import DnsQuestion, DnsQuestions
 from postroad.trust.author import authors
@@ -38,6 +38,10 @@ _WITHOUT_RESULT: Final = (UNKNOWN, results.TEMPERROR)
 _FROM_PART: Final = re.compile(r"from\s+(\S{1,255})")
 _BRACKETED: Final = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f:.]{2,45})\]")
 _SHOWN_NAMES: Final = 40
+_DIAGNOSED_MAX: Final = 4  # signatures for whose failure a cause is searched
+_SAID: Final = b"authentication-results"
+_SAID_RESULTS_MAX: Final = 20
+_SAID_MAX: Final = 5  # Authentication-Results fields that are shown
 _RECEIVED_MAX: Final = 2_000  # characters of a Received field that are looked at
 
 
@@ -168,8 +172,11 @@ class _Case:
         if not verified:
             self.add(dkim_verify.NO_SIGNATURE)
         kept = None if body is None else bytes(body)
+        searched = 0
         for each in verified:
-            self.add(each.found, steps=_steps(each), causes=diagnose(each, self.section, kept))
+            searched += not each.passes
+            causes = diagnose(each, self.section, kept) if searched <= _DIAGNOSED_MAX else ()
+            self.add(each.found, steps=_steps(each), causes=causes)
         await chain.ask(self.questions)
         sealed = chain.conclude(hashes)
         self.add(sealed.found, counts=sealed.result != results.NONE)
@@ -255,14 +262,20 @@ def _hints(section: bytes, asked: AskedSession) -> tuple[str, ...]:
         hints.append(f"Return-Path names the sender {path.strip()[:320] or '<>'}.")
     if hints:
         hints.append("Anybody can write these fields. If you believe them, ask with --client, --helo and --from.")
-    said = sum(name.lower() == b"authentication-results" for name in _names(section))
-    if said:
-        hints.append(f"The message has {said} Authentication-Results fields. They were not believed.")
-    return tuple(hints)
+    return (*hints, *_said(section))
 
 
-def _names(section: bytes) -> Iterable[bytes]:
-    return (found[0].strip() for found in raw_fields(section))
+def _said(section: bytes) -> list[str]:
+    """What others have found, if these fields are theirs."""
+    values = [section[begins:ends] for name, _, begins, ends in raw_fields(section) if name == _SAID]
+    told = []
+    for value in values[:_SAID_MAX]:
+        read = authres_reading.read(value)
+        found = ", ".join(f"{each.method}={each.result}" for each in read.results[:_SAID_RESULTS_MAX])
+        told.append(f"Authentication-Results of {read.authserv_id or 'nobody'} says: {found or 'nothing'}.")
+    if len(values) > _SAID_MAX:
+        told.append(f"There are {len(values) - _SAID_MAX} more such fields.")
+    return told
 
 
 def _is_address(text: str) -> bool:
