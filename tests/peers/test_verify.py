@@ -77,13 +77,13 @@ def by_dkimpy(selector: str = "r1", headers: list[bytes] | None = None) -> bytes
     return field + MAIL
 
 
-def by_opendkim(folder: Path) -> bytes:
+def by_opendkim(folder: Path, further: str = "", form: str = "relaxed") -> bytes:
     (folder / "key.pem").write_bytes(pem(RSA.private))
     (folder / "key.pem").chmod(0o600)
     (folder / "mail").write_bytes(MAIL.replace(b"\r\n", b"\n"))
     (folder / "opendkim.conf").write_text(
         f"UserID root\nMode s\nDomain d.example\nSelector r1\nKeyFile {folder}/key.pem\n"
-        "Canonicalization relaxed/simple\nOversignHeaders From\nInternalHosts 0.0.0.0/0\n"
+        f"Canonicalization {form}/simple\nOversignHeaders From\nInternalHosts 0.0.0.0/0\n{further}\n"
     )
     done = subprocess.run(
         [need.program("opendkim"), "-x", str(folder / "opendkim.conf"), "-vv", "-t", str(folder / "mail")],
@@ -131,6 +131,18 @@ def test_what_was_done_to_it_on_the_way(folder: Path, was: bytes, now: bytes, wo
         assert code == 1
         assert words in found["first_wrong"], found
         assert (result(found, "dmarc"), result(found, "spf")) == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize("form", ["simple", "relaxed"])
+def test_the_copy_that_opendkim_keeps_of_the_fields(folder: Path, form: str) -> None:
+    message = by_opendkim(folder, "Diagnostics yes", form)
+    assert b"z=" in message
+    assert run(folder, message)[0] == 0
+    head, end = message.rsplit(b"Subject: A  message", 1)
+    code, found = run(folder, head + b"Subject: Another" + end)
+    assert code == 1
+    assert "By the copy in z=, 'Subject: A  message" in found["first_wrong"], found
+    assert "was changed into 'Subject: Another" in found["first_wrong"]
 
 
 def test_a_list_that_sends_in_the_name_of_the_author(folder: Path) -> None:

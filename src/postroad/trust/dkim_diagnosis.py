@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from postroad.trust.dkim_body import BodyForm, BodyHashes, Canonicalization, reduced
-from postroad.trust.dkim_head import SignedHead
+from postroad.trust.dkim_head import SignedHead, canonical
 from postroad.trust.dkim_key import DkimKey
-from postroad.trust.dkim_signature import DkimSignature
+from postroad.trust.dkim_signature import DkimSignature, FaultyTagError, read_tags
 from postroad.trust.dkim_verify import DkimResult, is_signed, signed_data
+from postroad.trust.tags import compact
 
 BODY_MAX: Final = 16_777_216
 LINES_MAX: Final = 500_000  # of a body that is searched; 16 MB in base64 have 220,000
@@ -32,6 +33,7 @@ _BANNER_MAX: Final = 20  # lines on top of the body that may have been added
 _SHOWN_MAX: Final = 60
 # "[list] x", "Re: [list] x", "***SPAM*** x"
 _SUBJECT_TAG: Final = re.compile(rb"(:[ \t]*+(?:\w{2,3}:[ \t]*+)?)(?:\[[^\]]{1,80}\]|\*{2,9}[^*]{1,80}\*{2,9})[ \t]*+")
+_ENCODED: Final = re.compile(rb"=([0-9A-Fa-f]{2})")
 _ENCODINGS: Final = (b"7bit", b"8bit", b"quoted-printable", b"base64")
 
 
@@ -143,6 +145,7 @@ def _made_with(public: RSAPublicKey, data: bytes) -> bool:
 
 def _head_guesses(signature: DkimSignature, head: SignedHead) -> Iterator[tuple[str, bytes]]:
     """A sentence on what may have happened, and the header section as it was before."""
+    yield from _as_copied(signature, head)
     names = [name for name in dict.fromkeys(signature.names) if head.fields(name)]
     for field in head.fields(b"subject"):
         without = _SUBJECT_TAG.sub(rb"\1", field, count=1)
@@ -162,6 +165,38 @@ def _head_guesses(signature: DkimSignature, head: SignedHead) -> Iterator[tuple[
                 f"The lines of a field were put together or cut anew: {_shown(field)}",
                 _with(head, field, re.sub(rb"\r\n[ \t]+", b" ", field)),
             )
+
+
+def _as_copied(signature: DkimSignature, head: SignedHead) -> Iterator[tuple[str, bytes]]:
+    """With the fields that the signer has copied into z= (RFC 6376 §3.5)."""
+    told, was = [], head
+    for name, field in _copied(signature).items():
+        there = head.fields(name)
+        if name not in signature.names or len(there) > 1:
+            continue
+        if not there:
+            told.append(f"{_shown(field)} was removed")
+            was = SignedHead(was.section + b"\r\n" + field + b"\r\n")
+        elif canonical(there[0], signature.head) != canonical(field, signature.head):
+            told.append(f"{_shown(field)} was changed into {_shown(there[0])}")
+            was = SignedHead(_with(was, there[0], field))
+    if told:
+        yield f"By the copy in z=, {' and '.join(told)}.", was.section + b"\r\n"
+
+
+def _copied(signature: DkimSignature) -> dict[bytes, bytes]:
+    """The fields in z= by their names in lower case. Those that stand there twice are left out."""
+    try:
+        text = read_tags(signature.field).get("z", "")
+    except FaultyTagError:
+        return {}
+    found: dict[bytes, list[bytes]] = {}
+    for part in compact(text).split("|"):
+        field = _ENCODED.sub(lambda octet: bytes.fromhex(octet[1].decode()), part.encode())
+        name, colon, _ = field.partition(b":")
+        if colon:
+            found.setdefault(name.strip().lower(), []).append(field)
+    return {name: fields[0] for name, fields in found.items() if len(fields) == 1}
 
 
 def _with(head: SignedHead, field: bytes, instead: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from postroad.trust.dkim_diagnosis import diagnose
 from postroad.trust.dkim_head import body_start
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
 from tests.unit.trust.dkim_parts import NOW_S, Zone, keys, rsa, verify, zone_of
+from tests.unit.trust.test_dkim import refield
 
 MESSAGE = (
     b"From: ada@example.org\r\nTo: bob@example.net,\r\n carol@example.net\r\nSubject: Dinner\r\n"
@@ -95,6 +96,40 @@ def test_another_key() -> None:
         BODY_RIGHT,
         "The signature was made with another key than the one in the DNS, or b= was changed.",
     )
+
+
+COPY = "From:Ada=20<ada@example.org>|\r\n Subject:A=20=20message=20"
+ANOTHER = (b"Subject: A  message \r\n", b"Subject: Another\r\n")
+
+
+@pytest.mark.parametrize(
+    ("copy", "changes", "sentence"),
+    [
+        (COPY, (ANOTHER,), "By the copy in z=, 'Subject:A  message ' was changed into 'Subject: Another'."),
+        (
+            COPY,
+            (ANOTHER, (b"Ada <ada@example.org>", b"Eve <eve@example.org>")),
+            "By the copy in z=, 'From:Ada <ada@example.org>' was changed into 'From: Eve <eve@example.org>' and "
+            "'Subject:A  message ' was changed into 'Subject: Another'.",
+        ),
+        (COPY, ((ANOTHER[0], b""),), "By the copy in z=, 'Subject:A  message ' was removed."),
+        # A copy that is not what was signed proves nothing.
+        ("Subject:Lunch", (ANOTHER,), "A signed header field, or the signature's own field, has changed."),
+        ("=", (ANOTHER,), "A signed header field, or the signature's own field, has changed."),
+        ("Subject:A=20message|Subject:x", (ANOTHER,), "A signed header field, or the signature's own field, has"),
+        ("Subject:=ZZ=", (ANOTHER,), "A signed header field, or the signature's own field, has changed."),
+    ],
+)
+def test_fields_that_the_signer_has_copied(copy: str, changes: tuple[tuple[bytes, bytes], ...], sentence: str) -> None:
+    whole = refield(z=copy)
+    assert verify(whole, zone_of(keys()))[0].passes
+    for old, new in changes:
+        assert old in whole
+        whole = whole.replace(old, new, 1)
+    (result,) = verify(whole, zone_of(keys()))
+    start = body_start(whole)
+    sentences = diagnose(result, whole[: start - 2], whole[start:])
+    assert any(each.startswith(sentence) for each in sentences), sentences
 
 
 def test_nothing_to_tell() -> None:
