@@ -7,9 +7,11 @@ import io
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from postroad.mail.address import Address
-from postroad.operate.message_file import MessageFile
+from postroad.operate.message_file import MessageFile, UnfitFileError
 from postroad.operate.verifying import AskedSession, CheckFacts, VerifyFacts, verify
 from postroad.trust.dkim_sign import DkimSigner, SigningOptions, public_record
 from tests.unit.trust.dkim_parts import MESSAGE, NOW_S, keys
@@ -175,3 +177,20 @@ def test_one_click_fields_that_are_not_signed() -> None:
     assert check(facts, "dkim").result == "pass"
     assert demand(facts, "one click") is False
     assert any("o DKIM signature that passes has both fields in h=" in each.told for each in facts.demands)
+
+
+TRACE = b"Received: from x ([192.0.2.1]) by y\r\nReturn-Path: <a@b>\r\nAuthentication-Results: mx; spf=pass\r\n"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 60), st.binary(max_size=8)), min_size=1, max_size=5))
+def test_whatever_octets_come_there_is_a_result(cuts: list[tuple[int, int, bytes]]) -> None:
+    octets = TRACE + SIGNED
+    for at, length, put in cuts:
+        octets = octets[:at] + put + octets[at + length :]
+    try:
+        facts = look(octets, OUTGOING)
+    except UnfitFileError:
+        return
+    assert {each.method for each in facts.checks} == {"iprev", "spf", "dkim", "arc", "dmarc"}
+    assert len(facts.demands) == 8
