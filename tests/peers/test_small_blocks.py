@@ -78,7 +78,9 @@ def test_a_full_disk_of_small_blocks(home: Path) -> None:
     with _small_disk(home / "disk", 32 << 20) as disk, Remote(later) as remote:
         node = Node(home / "n", {
             "state_dir": str(disk / "state"), "next_hop": [next_hop("*", remote.port)],
-            "store": {"free_min": "2M", "reserve": "1M"}, "queue": {"retry_first_s": 1, "backoff_max_s": 2},
+            "store": {"free_min": "2M", "reserve": "1M"},
+            # Each attempt takes space of the reserve. Nobody tries while the test goes on: it may run on a slow machine.
+            "queue": {"retry_first_s": 3600, "backoff_max_s": 2},
         })
         with node:
             assert [_send(node, number) for number in range(_COUNT)] == [250] * _COUNT
@@ -95,7 +97,8 @@ def test_a_full_disk_of_small_blocks(home: Path) -> None:
             node.restart()
             assert _waits(node) == _COUNT
             remote.rule = lambda dialog, verb, argument: None
-            remote.wait(_COUNT, within_s=20)
+            node.command("queue", "retry", "--all")
+            remote.wait(_COUNT, within_s=40)
             until(lambda: not node.json("queue", "--messages"), f"the queue is empty on a full disk\n{node.log()}")
             node.restart()
             assert len(remote.transactions) == _COUNT, "each arrives once: its outcome could be written"
