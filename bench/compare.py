@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,7 +87,7 @@ class Turn:
     relayed_s: float
     """Until the next hop had all."""
     rate: float
-    """Units per second, end to end."""
+    """Units per second, end to end; of several clients at once, while all of them send."""
     cpu_us: float
     """CPU of the server's processes per unit, microseconds."""
     memory_peak: int = 0
@@ -102,19 +103,26 @@ class Results:
     handshakes: handshakes.Handshakes | None = None
 
 
-def run_sources(commands: Sequence[Sequence[str]]) -> float:
-    """Runs them at once; the seconds until the last one ended."""
+def run_sources(commands: Sequence[Sequence[str]], have: Callable[[], int]) -> tuple[float, float, int]:
+    """Runs them at once; the seconds until the last one and until the first one ended, and what the next hop had then
+    (`have`)."""
     with ThreadPoolExecutor(len(commands)) as pool:
-        return max(pool.map(run_source, commands))
+        started = time.monotonic()
+        running = [pool.submit(run_source, command) for command in commands]
+        futures.wait(running, return_when=futures.FIRST_COMPLETED)
+        first_s, had = time.monotonic() - started, have()
+        return max(each.result() for each in running), first_s, had
 
 
 def measure(
     server: Server, mode: Mode, number: int, counter: Counter | Sink, *, quick: bool, watch: bool = False
 ) -> Turn:
-    """One turn: sends, and waits until the next hop has all."""
+    """One turn: sends, and waits until the next hop has all. If several clients send at once (`Mode.mix`), the rate is
+    that of the time in which all of them send: after that, fewer sessions are open."""
     parts = mode.mix or ((mode.recipient, mode.numbered),)
     messages = mode.count(server.name, quick) // len(parts) * len(parts)
-    expected = _have(counter) + messages * (mode.recipients if isinstance(counter, Counter) else 1)
+    before = _have(counter)
+    expected = before + messages * (mode.recipients if isinstance(counter, Counter) else 1)
     commands = [
         source_command(
             server.port, messages=messages // len(parts), sessions=mode.sessions // len(parts), size=mode.size,
@@ -125,15 +133,16 @@ def measure(
     cpu_before = cpu_s(server.pid)
     started = time.monotonic()
     with MemoryWatch(server.pid) if watch else contextlib.nullcontext() as memory:
-        accepted_s = run_sources(commands)
+        accepted_s, first_s, had = run_sources(commands, lambda: _have(counter))
         ended = counter.wait_recipients(expected) if isinstance(counter, Counter) else counter.wait(expected)
     relayed_s = ended - started
     units = messages * mode.per_message
+    rate = (had - before) / first_s if mode.mix else units / relayed_s
     # What ends a message (its removal from the queue) is work too: the CPU is read when the server is idle again.
     cpu = _settled_cpu_s(server.pid) - cpu_before
     return Turn(
         server.name, mode.name, number, messages, round(accepted_s, 3), round(relayed_s, 3),
-        round(units / relayed_s, 1), round(cpu / units * 1e6, 1),
+        round(rate, 1), round(cpu / units * 1e6, 1),
         memory.peak if isinstance(memory, MemoryWatch) else 0,
     )
 

@@ -6,7 +6,8 @@ Three servers relay 4 KB messages over kept connections (50 sessions), in turns:
 build with them, and Postfix with the same tables (`hash`). What the mail is:
 
 - `plain`: to recipients elsewhere, each another one, on the node without tables.
-- `ten`: the same from ten clients at once, as `mix` has them: what `mix` and `sqlmix` are measured by.
+- `ten`: the same from ten clients at once, as `mix` has them: what `mix` and `sqlmix` are measured by. The rate of
+  these three is that of the time in which all ten send (50 sessions).
 - `vain`: the same mail on the servers with tables, which are asked and have nothing for it.
 - `mix`: ten clients at once. One in five messages goes through an alias; half of the mail of each kind goes to one
   popular recipient, the other half each to another one.
