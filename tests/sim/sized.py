@@ -31,6 +31,7 @@ _LARGE = 6000
 _LIMITS = (2000, 2000, 60_000, 0)
 _MEMORY_S = 1800.0
 _SLACK_S = 60.0
+_NO_LIMIT = 1 << 60
 _LIMIT = re.compile(r"552 5\.3\.4 .*the message has (\d+) octets; the servers? of .* takes? (\d+) at most")
 _SETTINGS = "".join(
     f'\n[[next_hop]]\ndomain = "{domain}"\nhost = "{host}"\ntls = "never"\n'
@@ -114,9 +115,13 @@ class Sized(Part):
                 self._took(submitted, workers[0].process.name, now)
 
     def _took(self, submitted: Submitted, name: str, now: float) -> None:
-        lately = [each for each in self.said if each[0] > now - _MEMORY_S - _SLACK_S]
-        known = [most for at, most, who in lately if who == name and now - _MEMORY_S + _SLACK_S < at < now - _SLACK_S]
-        if known and all(0 < most < len(submitted.content) for _, most, _ in lately):
+        heard = [(at, most or _NO_LIMIT) for at, most, who in self.said if who == name]
+        known = [
+            most for at, most in heard
+            if now - _MEMORY_S + _SLACK_S < at < now - _SLACK_S and most < len(submitted.content)
+            and all(other <= most for when, other in heard if when > at - _MEMORY_S - _SLACK_S)  # the largest counts
+        ]  # fmt: skip
+        if known:
             self._taken.append((submitted.message_id, known[-1]))
 
     def check(self, seen: Seen) -> None:

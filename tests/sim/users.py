@@ -34,6 +34,7 @@ DOMAIN = "users.test"
 FIRST = 8500  # the number of the first order
 _ORDERS = 8
 _KEPT_S = 60.0  # longer than an answer is kept, and the look-up takes
+_LATE_S = 20.0  # after which a child that is late answers
 _ALARM_S = 360.0  # when a child that hangs is ended
 _PORTER = "the process that delivers"
 _TEAM = (("/home/kim/team", "fay\nhal\n"),)
@@ -161,21 +162,31 @@ class SimPorter:
         if end == "dies before":
             return b""
         if end == "hangs":
+            others = self._of_the_job()  # nobody knows of these before this one ends
+            _excuse(others, True)
             await asyncio.sleep(_ALARM_S)
+            _excuse(others, False)
             return b""
         before = len(house.ledger.deliveries)
         answer = self._answer(request, content)
         delivered = house.ledger.deliveries[before:]
-        try:
-            if end == "late":
-                await asyncio.sleep(20.0)
-        except asyncio.CancelledError:
-            _excuse(delivered)
-            raise
+        if end == "late":
+            _excuse(delivered, True)  # until the worker hears of it: it may be killed or give up before
+            await asyncio.sleep(_LATE_S)
+            _excuse(delivered, False)
         if end == "dies after":
-            _excuse(delivered)
+            _excuse(delivered, True)
             return b""
         return answer
+
+    def _of_the_job(self) -> list[Delivery]:
+        """What may belong to the same job: the node learns of its recipients together."""
+        since = self._house.base.now - _LATE_S - 1.0
+        return [
+            each for each in self._house.ledger.deliveries
+            if each.owner == self._owner and each.at > since and not each.excused
+            and each.recipient.endswith(f"@{DOMAIN}")
+        ]  # fmt: skip
 
     def _answer(self, octets: bytes, content: int) -> bytes:
         house, part = self._house, self._part
@@ -201,6 +212,6 @@ class SimPorter:
         return answer_of(result)
 
 
-def _excuse(delivered: list[Delivery]) -> None:
+def _excuse(delivered: list[Delivery], excused: bool) -> None:
     for each in delivered:
-        each.excused = True
+        each.excused = excused
