@@ -477,7 +477,7 @@ async def test_folders_of_others_are_refused(tmp_path: Path) -> None:
     directory = tmp_path / "spool"
     directory.mkdir()
     directory.chmod(0o777)
-    with pytest.raises(schema.SpoolError, match="others may write"), open_spool(directory):
+    with pytest.raises(schema.SpoolError, match="others can write"), open_spool(directory):
         pass
     (tmp_path / "link").symlink_to(directory)
     with pytest.raises(schema.SpoolError, match="symbolic link"), open_spool(tmp_path / "link"):
