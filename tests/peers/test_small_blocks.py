@@ -79,7 +79,7 @@ def test_a_full_disk_of_small_blocks(home: Path) -> None:
         node = Node(home / "n", {
             "state_dir": str(disk / "state"), "next_hop": [next_hop("*", remote.port)],
             "store": {"free_min": "2M", "reserve": "1M"},
-            # Each attempt takes space of the reserve. Nobody tries while the test goes on: it may run on a slow machine.
+            # Each attempt takes space of the reserve: nobody tries before the test says so, also on a slow machine.
             "queue": {"retry_first_s": 3600, "backoff_max_s": 2},
         })
         with node:
