@@ -62,7 +62,32 @@ def test_sessions_of_all_workers_are_one_sum() -> None:
     for _ in range(6):
         node.workers[0].went(("s192.0.2.1",))
     node.tell()
-    assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [1, 1]
+    # One of ten is far from the limit: each knows its own, and nothing of the others that could be out of date.
+    assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [0, 1]
+
+
+def test_who_comes_near_the_limit_hears_what_the_others_had_before() -> None:
+    node = Node(limit=6)
+    for worker, count in ((0, 2), (1, 4)):  # two are far from the limit: nobody was told of them
+        for _ in range(count):
+            node.workers[worker].came(("s192.0.2.1",))
+        node.count(worker, count)
+        node.tell()
+    assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [6, 6]
+    assert [node.total(worker) for worker in node.workers] == [6, 6]
+
+
+def test_who_leads_away_from_the_limit_forgets_the_others() -> None:
+    node = Node(limit=6)
+    for worker, count in ((0, 2), (1, 3)):
+        for _ in range(count):
+            node.workers[worker].came(("s192.0.2.1",))
+        node.tell()
+    for worker, count in ((1, 3), (0, 2)):
+        for _ in range(count):
+            node.workers[worker].went(("s192.0.2.1",))
+        node.tell()
+    assert [tally.sessions("s192.0.2.1") for tally in node.workers.values()] == [0, 0]
 
 
 def test_what_is_far_from_its_limit_is_told_to_nobody() -> None:
