@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Peer
+from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
 from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -21,6 +23,12 @@ from postroad.mail.event import (
     Rewritten,
     SessionEnded,
 )
+
+
+def _evaluation(text: str) -> Evaluation:
+    found = Found(text, text, text, ((text, text, text), ("smtp", "mailfrom", text)), text)
+    facts = DmarcFacts(text, text, text, text, text, text, text, text)
+    return Evaluation(text, text, text, (found,), (facts,), text, text, text, text)
 
 
 def with_text(text: str, at_us: int, id: int, attempt: Attempt) -> list[Event]:
@@ -42,4 +50,5 @@ def with_text(text: str, at_us: int, id: int, attempt: Attempt) -> list[Event]:
         Noted(at_us, 0, "info", text),
         Inspected(at_us, id, text, text, text),
         Rewritten(at_us, id, names),
+        Evaluated(at_us, id, _evaluation(text)),
     ]

@@ -12,6 +12,7 @@ import msgspec
 
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Peer
+from postroad.mail.evaluation import Evaluation
 
 
 class _Event(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -158,6 +159,13 @@ class Rewritten(_Event, frozen=True, array_like=True, tag="rewritten"):
     sender: str = ""
 
 
+class Evaluated(_Event, frozen=True, array_like=True, tag="evaluated"):
+    """What SPF, DKIM, DMARC, ARC and iprev found about a message that was accepted, or refused after its content for
+    what they found (`id` 0)."""
+
+    evaluation: Evaluation
+
+
 Event = (
     Accepted
     | Expanded
@@ -173,4 +181,5 @@ Event = (
     | Noted
     | Inspected
     | Rewritten
+    | Evaluated
 )

@@ -22,6 +22,7 @@ from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -42,10 +43,11 @@ from postroad.report.client import behind, quoted, whereabouts
 from postroad.report.line import escaped_json, json_line
 from postroad.report.notation import iso
 from postroad.report.text import clean
-from postroad.report.words import UNSAID
+from postroad.report.words import UNSAID, evaluated_facts, finding
 from postroad.store.values import Loaded, Waiting
 
 _NAMES_MAX = 3  # recipients that a line of the timeline names
+_FOUND_MAX = 20  # results of checks that the timeline shows
 _CHANGES_MAX = 10  # changes that a line of the timeline names
 
 
@@ -150,7 +152,9 @@ def _same(one: str, other: str) -> bool:
 
 def _concerns(event: Event, meant: set[str]) -> bool:
     match event:
-        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated() | Inspected() | Rewritten():
+        case Accepted() | Noted() | SessionEnded() | Refused() | Authenticated():
+            return True
+        case Inspected() | Rewritten() | Evaluated():
             return True
         case Expanded():
             return event.recipient.lower() in meant or any(name.lower() in meant for name in event.into)
@@ -229,7 +233,9 @@ def _after(event: Event) -> Iterator[RecipientStatus]:
         case Released():
             for name in event.recipients:
                 yield RecipientStatus(name, Fate.WAITING, "will be tried now")
-        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted() | Inspected() | Rewritten():
+        case Reported() | Refused() | Authenticated() | SessionEnded() | Noted():
+            return
+        case Inspected() | Rewritten() | Evaluated():
             return
         case _:
             assert_never(event)
@@ -331,12 +337,22 @@ def _told(event: Event) -> list[str]:
             return [f"checked    {clean(event.rule)}: {clean(event.result)}{_why(event.text)}"]
         case Rewritten():
             return [f"rewritten  {clean('; '.join(event.changes[:_CHANGES_MAX]))}{_further(event.changes)}"]
+        case Evaluated():
+            return _evaluated(event)
         case _:
             assert_never(event)
 
 
 def _further(changes: tuple[str, ...]) -> str:
     return f"; and {len(changes) - _CHANGES_MAX} more" if len(changes) > _CHANGES_MAX else ""
+
+
+def _evaluated(event: Evaluated) -> list[str]:
+    """Each check in short, then in words."""
+    evaluation = event.evaluation
+    found = ", ".join(map(finding, evaluation.found[:_FOUND_MAX])) or "nothing"
+    told = [each.told for each in evaluation.found[:_FOUND_MAX] if each.told]
+    return [f"evaluated  {clean(found)}", *map(clean, (*told, *evaluated_facts(evaluation)))]
 
 
 def _accepted(event: Accepted) -> list[str]:

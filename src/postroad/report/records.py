@@ -12,10 +12,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from postroad.mail.evaluation import DmarcFacts, Found
 from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -147,6 +149,40 @@ class CheckedLine(_Line):
 class RewrittenLine(_Line):
     changes: tuple[str, ...]
     changes_count: int
+
+
+class FoundLine(msgspec.Struct):
+    method: str
+    result: str
+    reason: str
+    properties: dict[str, str]  # the first of each name
+    told: str
+
+
+class DmarcLine(msgspec.Struct):
+    author: str
+    result: str
+    policy_domain: str
+    organizational: str
+    record: str
+    tag: str
+    asked: str
+    applied: str
+    spf_aligned: bool
+    dkim_aligned: bool
+
+
+class EvaluatedLine(_Line):
+    address: str
+    hello: str
+    sender_domain: str
+    found: tuple[FoundLine, ...]  # the first 100
+    dmarc: tuple[DmarcLine, ...]
+    disposition: str
+    override: str
+    comment: str
+    believed: str
+    queries: int
 
 
 # These two kinds are written for each message. Their fields stand by place, in the order of the Struct: msgspec needs
@@ -359,6 +395,40 @@ def _rewritten(event: Rewritten, time: str, level: str, kind: str, id: str) -> R
     )
 
 
+def _evaluated(event: Evaluated, time: str, level: str, kind: str, id: str) -> EvaluatedLine:
+    evaluation = event.evaluation
+    return EvaluatedLine(
+        time=time,
+        level=level,
+        kind=kind,
+        id=id,
+        address=evaluation.client,
+        hello=evaluation.hello,
+        sender_domain=evaluation.sender_domain,
+        found=tuple(map(_found_line, evaluation.found[:NAMES_MAX])),
+        dmarc=tuple(map(_dmarc_line, evaluation.dmarc[:NAMES_MAX])),
+        disposition=evaluation.disposition,
+        override=evaluation.override,
+        comment=evaluation.comment,
+        believed=evaluation.believed,
+        queries=evaluation.queries,
+    )
+
+
+def _found_line(found: Found) -> FoundLine:
+    named: dict[str, str] = {}
+    for ptype, name, value in found.properties:
+        named.setdefault(f"{ptype}.{name}".encode("utf-8", "backslashreplace").decode(), value)
+    return FoundLine(found.method, found.result, found.reason, named, found.told)
+
+
+def _dmarc_line(facts: DmarcFacts) -> DmarcLine:
+    return DmarcLine(
+        facts.author, facts.result, facts.policy_domain, facts.organizational, facts.record, facts.tag, facts.asked,
+        facts.applied, facts.spf_aligned, facts.dkim_aligned,
+    )  # fmt: skip
+
+
 _FILL: Final[dict[type[Event], Callable[[Any, str, str, str, str], _Line]]] = {
     Attempted: _attempted,
     Accepted: _accepted,
@@ -374,6 +444,7 @@ _FILL: Final[dict[type[Event], Callable[[Any, str, str, str, str], _Line]]] = {
     Noted: _noted,
     Inspected: _checked,
     Rewritten: _rewritten,
+    Evaluated: _evaluated,
 }
 _KINDS: Final[dict[type[Event], str]] = {each: each.__struct_config__.tag for each in get_args(Event)}
 

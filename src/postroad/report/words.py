@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from postroad.mail.envelope import Peer
+from postroad.mail.evaluation import NONE, Evaluation, Found
 from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -30,6 +32,10 @@ from postroad.report.notation import NAMES_MAX, duration, id_text, iso, names, r
 from postroad.report.text import shorten
 
 _ACCOUNT_MAX: Final = 200  # characters of an account's name that a client has tried
+# What a check was about, the first of these that it names.
+_SUBJECTS: Final = frozenset(
+    (("smtp", "mailfrom"), ("smtp", "helo"), ("header", "d"), ("header", "from"), ("policy", "iprev"))
+)
 UNSAID: Final = "closed without a reply"  # a refusal before a TLS handshake
 
 
@@ -145,6 +151,31 @@ def _rewritten(event: Rewritten) -> str:
     return f"rewritten: {'; '.join(event.changes[:NAMES_MAX])}"
 
 
+def _evaluated(event: Evaluated) -> str:
+    evaluation = event.evaluation
+    found = ", ".join(map(finding, evaluation.found[:NAMES_MAX])) or "nothing"
+    told = evaluated_facts(evaluation)
+    return f"evaluated: {found}; {'; '.join(told)}" if told else f"evaluated: {found}"
+
+
+def finding(found: Found) -> str:
+    """What one check found, in short: ``dkim pass (example.org)``."""
+    named = next((value for ptype, name, value in found.properties if (ptype, name) in _SUBJECTS), "")
+    return f"{found.method} {found.result} ({named})" if named else f"{found.method} {found.result}"
+
+
+def evaluated_facts(evaluation: Evaluation) -> list[str]:
+    """What else is to be told of an evaluation."""
+    told = []
+    if evaluation.disposition != NONE:
+        told.append(f"what was done: {evaluation.disposition}")
+    if evaluation.comment:
+        told.append(evaluation.comment)
+    if evaluation.believed:
+        told.append(f"results of {evaluation.believed} are believed")
+    return told
+
+
 def _peer(peer: Peer) -> str:
     text = whereabouts(peer)  # first, as it is certain: what the client calls itself it may choose
     if peer.hello and peer.hello != f"[{peer.address}]":  # its address for a name is said once
@@ -188,4 +219,5 @@ SAYS: Final[dict[type[Event], Callable[[Any], str]]] = {
     Noted: _noted,
     Inspected: _checked,
     Rewritten: _rewritten,
+    Evaluated: _evaluated,
 }

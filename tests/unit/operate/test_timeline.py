@@ -13,10 +13,12 @@ from postroad.cli.trace import _when_us, find, held_up, rerouted
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Peer
+from postroad.mail.evaluation import REJECT, Evaluation, Found
 from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -222,6 +224,12 @@ def test_only_the_reports_that_concern_one_recipient() -> None:
     assert reports_of(events, "b@x") == [2]
 
 
+EVALUATION = Evaluation(
+    "192.0.2.7", found=(
+        Found("spf", "fail", "", (("smtp", "mailfrom", "a.test"),), "a.test does not permit it"),
+        Found("iprev", "pass", "", (("policy", "iprev", "192.0.2.7"),)),
+    ), disposition=REJECT, believed="gw.test",
+)  # fmt: skip
 ALL: list[Event] = [
     accepted(),
     Accepted(ACCEPTED_US, ID, "", BOB, 10, "", Peer(listener="report"), "E1", DSN),
@@ -240,6 +248,7 @@ ALL: list[Event] = [
     Noted(ACCEPTED_US, ID, "error", "content lost"),
     Inspected(ACCEPTED_US, ID, "virus", "clean", "0.1 s"),
     Rewritten(ACCEPTED_US, ID, ("set Subject", "added A")),
+    Evaluated(ACCEPTED_US, ID, EVALUATION),
 ]
 
 
@@ -251,7 +260,9 @@ def test_every_kind_of_event_is_told() -> None:
     for text in ("envelope id E1", "a report on", f"failed for <bob@example.net>: message {identifier.text(DSN)}",
                  "unreported failed for <bob@example.net>: no return address", "retry now  <bob@example.net> by root",
                  "released   <bob@example.net> by root", "error      content lost", "refused    RCPT of",
-                 "checked    virus: clean", "rewritten  set Subject; added A"):  # fmt: skip
+                 "checked    virus: clean", "rewritten  set Subject; added A",
+                 "evaluated  spf fail (a.test), iprev pass (192.0.2.7)", " a.test does not permit it",
+                 "what was done: reject", "results of gw.test are believed"):  # fmt: skip
         assert text in shown, text
 
 

@@ -12,10 +12,12 @@ import pytest
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Forwarded, Peer
+from postroad.mail.evaluation import QUARANTINE, DmarcFacts, Evaluation, Found
 from postroad.mail.event import (
     Accepted,
     Attempted,
     Authenticated,
+    Evaluated,
     Event,
     Expanded,
     Failed,
@@ -43,6 +45,14 @@ RELAYED = Attempt(
 )  # fmt: skip
 DEFERRED = msgspec.structs.replace(RELAYED, outcome=Outcome.DEFERRED, status="4.2.2", reply=None, text="mailbox full")
 FAILED = msgspec.structs.replace(DEFERRED, outcome=Outcome.FAILED, reply=Reply(550, "", ("no", "never")), tls="")
+
+EVALUATION = Evaluation(
+    "192.0.2.7", "mx.a.test", "a.test",
+    (Found("spf", "pass", "", (("smtp", "mailfrom", "a.test"),), "a.test permits it"),
+     Found("dmarc", "fail", "", (("header", "from", "b.test"), ("header", "from", "c.test"))), Found("arc", "none")),
+    (DmarcFacts("b.test", "fail", "b.test", "", "v=DMARC1; p=quarantine", "p", QUARANTINE, QUARANTINE),),
+    QUARANTINE, comment="the policy of b.test", queries=3,
+)  # fmt: skip
 
 EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
     (
@@ -159,6 +169,18 @@ EVENTS: list[tuple[Event, int, str, dict[str, Any]]] = [
      {"kind": "checked", "rule": "virus", "result": "clean", "text": "0.1 s"}),
     (Rewritten(AT_US, ID, ("set Subject", "added A")), INFO, "rewritten: set Subject; added A",
      {"kind": "rewritten", "changes": ["set Subject", "added A"], "changes_count": 2}),
+    (Evaluated(AT_US, ID, EVALUATION), INFO,
+     "evaluated: spf pass (a.test), dmarc fail (b.test), arc none; what was done: quarantine; the policy of b.test",
+     {"kind": "evaluated", "address": "192.0.2.7", "hello": "mx.a.test", "sender_domain": "a.test",
+      "found": [{"method": "spf", "result": "pass", "reason": "", "properties": {"smtp.mailfrom": "a.test"},
+                 "told": "a.test permits it"},
+                {"method": "dmarc", "result": "fail", "reason": "", "properties": {"header.from": "b.test"},
+                 "told": ""},
+                {"method": "arc", "result": "none", "reason": "", "properties": {}, "told": ""}],
+      "dmarc": [{"author": "b.test", "result": "fail", "policy_domain": "b.test", "organizational": "",
+                 "record": "v=DMARC1; p=quarantine", "tag": "p", "asked": "quarantine", "applied": "quarantine",
+                 "spf_aligned": False, "dkim_aligned": False}],
+      "disposition": "quarantine", "override": "", "comment": "the policy of b.test", "believed": "", "queries": 3}),
     (Noted(AT_US, 0, "error", "disk full"), ERROR, "disk full", {"kind": "noted", "text": "disk full"}),
     (Noted(AT_US, 0, "strange", "x"), INFO, "x", {"kind": "noted", "level": "info"}),
 ]  # fmt: skip
