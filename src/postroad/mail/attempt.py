@@ -12,6 +12,7 @@ import msgspec
 from postroad.mail.reply import Reply
 from postroad.mail.route import HostProof
 from postroad.mail.tls_details import TlsDetails
+from postroad.mail.tls_policy import TlsOutcome
 
 
 class Outcome(enum.Enum):
@@ -40,6 +41,7 @@ class Reach(enum.Enum):
 class Try(msgspec.Struct, frozen=True, array_like=True):
     """One host for which a connection could not be made ready. `tls` and `proof`: what there was of TLS by then, and
     what the certificate had shown; `reply`: what the host said, or None. `took_us`: from the first packet to the end.
+    `policy`: the TLS policy that held for the host, and whether it was satisfied; None if there was none to judge.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Try(msgspec.Struct, frozen=True, array_like=True):
     proof: HostProof = HostProof.NOTHING
     started_us: int = 0
     took_us: int = 0
+    policy: TlsOutcome | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +71,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     without AUTH. `tries`: the hosts that did not take the connection before this outcome, in order; none if there was
     only the remote that is named here.
     `not_before_us`: the remote wants no other attempt before this time, 0 if it has said nothing.
+    `policy`: the TLS policy that held for the remote, and whether it was satisfied; None if there was none to judge.
     """
 
     outcome: Outcome
@@ -89,6 +93,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     auth: str = ""
     tries: tuple[Try, ...] = ()
     not_before_us: int = 0
+    policy: TlsOutcome | None = None
 
     @property
     def reason(self) -> str:

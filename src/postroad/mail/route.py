@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.tls_policy import HostPolicy
+
 
 class Transport(enum.Enum):
     SMTP = "smtp"
@@ -245,7 +247,8 @@ class Hop(msgspec.Struct, frozen=True, array_like=True):
     """One server to try: its name (as MX or configuration said, for TLS and reports) and one address of it.
 
     `tls`: how much TLS this host is asked for, None: as its destination demands. `proof`: what its certificate must
-    show, None: what that demand asks for. `fallback`: it is a host of this fallback, else None.
+    show, None: what that demand asks for. `fallback`: it is a host of this fallback, else None. `policy`: what it must
+    satisfy besides, and where that was said; None if that is all.
     """
 
     name: str
@@ -255,6 +258,7 @@ class Hop(msgspec.Struct, frozen=True, array_like=True):
     tls: TlsDemand | None = None
     proof: HostProof | None = None
     fallback: Fallback | None = None
+    policy: HostPolicy | None = None
 
 
 class Route(msgspec.Struct, frozen=True):
