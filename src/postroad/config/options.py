@@ -63,6 +63,7 @@ from postroad.route.srs import SrsOptions
 from postroad.route.table import delivery, rules_of
 from postroad.route.transport import SMTP_PORT
 from postroad.store.options import HistoryOptions, SpoolOptions
+from postroad.trust.key_store import KeyOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses
@@ -70,6 +71,7 @@ from postroad.world.tls import NOBODY, CertificateFiles, ClientTlsOptions, Serve
 
 OWN: Final = "localhost"  # the domain of the node's own mailbox, if there is one
 OWN_BOX: Final = "postmaster"  # its Maildir, below state_dir
+KEYS: Final = "dkim"  # the folder of the keys that sign mail, below state_dir
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 
@@ -409,6 +411,10 @@ def srs_options(settings: Settings) -> SrsOptions:
 def batv_options(settings: Settings) -> BatvOptions:
     unsigned = tuple(map(mailbox_pattern, settings.batv.unsigned))
     return _into(BatvOptions, settings.batv, unsigned=unsigned)
+
+
+def key_options(settings: Settings) -> KeyOptions:
+    return _into(KeyOptions, settings.dkim, folder=str(settings.dkim.folder or settings.state_dir / KEYS))
 
 
 def deliver_options(settings: Settings) -> DeliverOptions:

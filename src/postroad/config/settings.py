@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from postroad.config.accounts import AuthSection, BansSection
 from postroad.config.certificates import TlsSection
+from postroad.config.dkim import DkimSection
 from postroad.config.field import UNSET, Section, setting, several, table, tables
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
@@ -116,6 +117,7 @@ class Settings(Section):
     mx: MxSection = table(MxSection)
     srs: SrsSection = table(SrsSection)
     batv: BatvSection = table(BatvSection)
+    dkim: DkimSection = table(DkimSection)
     outbound: OutboundSection = table(OutboundSection)
     maildir: MaildirSection = table(MaildirSection)
     mbox: MboxSection = table(MboxSection)

@@ -1,0 +1,221 @@
+"""The folder of the keys that sign mail: one file for each domain, ``example.org.json`` (`trust.keyring`).
+
+The commands `postroad dkim …` and the supervisor write it, all workers read it. What always holds:
+- A file is replaced as a whole (written beside, synced, renamed), so it is never half, and all that changes at a domain
+  changes at once: there is no moment at which two keys or none would sign because of a crash.
+- Who changes something holds the lock of the folder from reading to writing (`KeyStore.changing`). Nobody holds it for
+  long: keys are generated before.
+- The folder has the mode 0700 and its files 0600. A file that others may read, or that belongs to another user than
+  root or us, is not used: who may write it could sign as us.
+
+How it fails: with Problems. The keys of a file that cannot be used stay as they were when it last could be; the other
+domains are not affected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from postroad.trust import keyring
+from postroad.trust.keyring import DomainKeys, KeyringFault
+from postroad.world import files
+from postroad.world.files import Stamp
+from postroad.world.problem import Problem, unreadable, user_name
+
+SUFFIX: Final = ".json"
+DOMAINS_MAX: Final = 100_000
+_FOLDER_MODE: Final = 0o700
+_OTHERS: Final = 0o077
+_OTHERS_WRITE: Final = 0o022
+# Two changes within one tick of the file system's clock leave one time: a folder that changed so lately is read again.
+_TICK_US: Final = 2_000_000
+
+
+class KeyOptions(msgspec.Struct, frozen=True):
+    """Where the keys are."""
+
+    folder: Annotated[
+        str,
+        Meta(
+            description="The folder of the keys that sign mail. Only the node's user and root may read it. Unset: the "
+            "folder `dkim` in `state_dir`.",
+        ),
+    ]
+
+
+class KeyStore:
+    """The keys of one folder. `load` reads what has changed; `domains` is what it has found, by domain: another mapping
+    after each change, with the same values for domains that have not changed."""
+
+    def __init__(self, folder: Path, now_us: Callable[[], int]) -> None:
+        self.folder = folder
+        self._now_us = now_us
+        self.domains: Mapping[str, DomainKeys] = {}
+        self._changed_ns: dict[str, int] = {}  # by the name of the file
+        self._folder_stamp: Stamp | None = None
+        self._told: tuple[Problem, ...] = ()
+
+    def load(self) -> tuple[Problem, ...]:
+        """Read files that are new or have changed, and let go of those that are gone. What is wrong, once. It costs one
+        question to the file system if nothing has changed."""
+        now = files.stamp(str(self.folder))
+        if now == self._folder_stamp:
+            return ()
+        young = abs(self._now_us() - now.modified_ns // 1000) < _TICK_US
+        self._folder_stamp = None if young else now
+        problems = self._read()
+        told, self._told = self._told, problems
+        return tuple(each for each in problems if each not in told)
+
+    def _read(self) -> tuple[Problem, ...]:
+        try:
+            wrong = _folder_problem(self.folder)
+            names = [] if wrong else sorted(each.name for each in os.scandir(self.folder) if _domain_of(each.name))
+        except FileNotFoundError:
+            names, wrong = [], None
+        except OSError as error:
+            wrong = unreadable(str(self.folder), error)
+        if wrong is not None:
+            return (wrong,)
+        problems: list[Problem] = []
+        if len(names) > DOMAINS_MAX:
+            problems.append(Problem(str(self.folder), f"has the keys of more than {DOMAINS_MAX} domains"))
+            del names[DOMAINS_MAX:]
+        found: dict[str, DomainKeys] = {}
+        stamps: dict[str, int] = {}
+        for name in names:
+            self._read_file(name, found, stamps, problems)
+        if found != self.domains:
+            self.domains = found
+        self._changed_ns = stamps
+        return tuple(problems)
+
+    def _read_file(
+        self, name: str, found: dict[str, DomainKeys], stamps: dict[str, int], problems: list[Problem]
+    ) -> None:
+        domain = _domain_of(name)
+        before = self.domains.get(domain)
+        now = _changed_ns(self.folder / name)
+        if before is not None and self._changed_ns.get(name) == now:
+            found[domain], stamps[name] = before, now
+            return
+        read = self.domain(domain)
+        if isinstance(read, Problem):
+            problems.append(read)
+            read = before
+        elif read is not None:
+            stamps[name] = now
+        if read is not None:
+            found[domain] = read
+
+    def domain(self, domain: str) -> DomainKeys | Problem | None:
+        """The keys of one domain, from the disk; None if there are none."""
+        path = self._path(domain)
+        try:
+            octets = _checked(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return unreadable(str(path), error)
+        if isinstance(octets, Problem):
+            return octets
+        found = keyring.decode(octets)
+        if isinstance(found, KeyringFault):
+            return Problem(str(path), found.text, _RESTORE)
+        if found.domain != domain:
+            return Problem(str(path), f"has the keys of {found.domain}", f"Name it {found.domain}{SUFFIX}.")
+        return found
+
+    # ---- Changes
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Nobody else changes keys meanwhile. The folder is made if it is not there. Raises OSError: BlockingIOError if
+        somebody else changes keys just now."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.folder, _FOLDER_MODE)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            wrong = _folder_problem(self.folder)
+            if wrong is not None:
+                raise PermissionError(errno.EPERM, wrong.text, str(self.folder))
+            yield
+        finally:
+            os.close(folder)
+
+    def write(self, keys: DomainKeys) -> None:
+        """The keys of a domain, within `changing`; without keys the file goes. Raises OSError; the file is then as it
+        was."""
+        path = self._path(keys.domain)
+        if keys.keys:
+            files.replace(str(path), keyring.encode(keys))
+            return
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _path(self, domain: str) -> Path:
+        return self.folder / f"{domain}{SUFFIX}"
+
+
+_RESTORE: Final = "Take it from a backup, or remove it and make new keys by `postroad dkim add`."
+
+
+def _changed_ns(path: Path) -> int:
+    """When octets, owner or mode of a file were changed last; 0 if it cannot be asked."""
+    try:
+        return path.lstat().st_ctime_ns
+    except OSError:
+        return 0
+
+
+def _domain_of(name: str) -> str:
+    """The domain whose keys a file of this name has; "" for other files."""
+    domain = name.removesuffix(SUFFIX)
+    return domain if domain != name and keyring.canonical(domain) == domain else ""
+
+
+def _folder_problem(folder: Path) -> Problem | None:
+    """Why keys of this folder must not be used. Raises OSError."""
+    found = folder.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        return Problem(str(folder), "is no folder", "Remove it, or set another `folder` under [dkim].")
+    if found.st_uid not in (0, os.geteuid()):
+        return Problem(str(folder), f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
+    if found.st_mode & _OTHERS_WRITE:
+        return Problem(str(folder), "other users may write to it, and so give the node other keys", "chmod 700 it.")
+    return None
+
+
+def _checked(path: Path) -> bytes | Problem:
+    """The octets of a file that nobody else may read or write. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(file.fileno())
+        where = str(path)
+        if not stat.S_ISREG(found.st_mode):
+            return Problem(where, "is no regular file", "Remove it.")
+        if found.st_uid not in (0, os.geteuid()):
+            return Problem(where, f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
+        if found.st_mode & _OTHERS:
+            return Problem(where, "other users may read or write it, but it has private keys", "chmod 600 it.")
+        if found.st_size > keyring.OCTETS_MAX:
+            return Problem(where, f"has more than {keyring.OCTETS_MAX} octets", _RESTORE)
+        return file.read(keyring.OCTETS_MAX + 1)
+
+
