@@ -122,3 +122,16 @@ def is_ip_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether connecting to this address would lead to this very machine whatever its network is (0.0.0.0 does)."""
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback or (mapped or parsed).is_unspecified
+
+
+def is_unusable(address: str) -> bool:
+    """Whether no host can have this address: multicast, or reserved by the IETF."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.is_multicast or (parsed.version == 4 and parsed.is_reserved)

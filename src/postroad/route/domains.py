@@ -96,19 +96,6 @@ def literal_address(domain: str) -> str | None:
     return str(address) if tagged == (address.version == 6) else None
 
 
-def is_loopback(address: str) -> bool:
-    """Whether connecting to this address would lead to this very machine whatever its network is (0.0.0.0 does)."""
-    parsed = ipaddress.ip_address(address)
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback or (mapped or parsed).is_unspecified
-
-
-def is_unusable(address: str) -> bool:
-    """Whether no host can have this address: multicast, or reserved by the IETF."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.is_multicast or (parsed.version == 4 and parsed.is_reserved)
-
-
 def is_here(ourselves: OwnNames, peer: Peer) -> bool:
     """Whether a client is this machine."""
     address = peer.address

@@ -22,11 +22,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from postroad.mail.address import is_ip_address
+from postroad.mail.address import is_ip_address, is_loopback, is_unusable
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.route import HERE, Destination, Hop, Route, proof_of
 from postroad.route import several
-from postroad.route.domains import OwnNames, is_loopback, is_unusable
+from postroad.route.domains import OwnNames
 from postroad.route.several import LOOP, OURSELVES
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import Address
+from postroad.mail.address import Address, is_loopback, is_unusable
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.route import (
@@ -35,7 +35,7 @@ from postroad.mail.routing import is_held
 from postroad.maps.face import NotNow
 from postroad.route.choosing import NOBODYS, NextHops, RoutedMail
 from postroad.route.domain_maps import MappedDomains
-from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
+from postroad.route.domains import DomainTable, OwnNames, literal_address
 from postroad.route.options import LocalDomain, NextHop, OverQuota, RelayDomain, RoutingOptions, retry_of
 from postroad.route.outlets import NOTHING, OutletOptions, permitted
 from postroad.route.transport import WayKind, action, ended

@@ -1,25 +1,27 @@
-"""MTA-STS (RFC 8461, errata 6253, 6285, 7282): the record, the policy file, and which hosts a policy allows. Pure.
+"""MTA-STS (RFC 8461, errata 6253, 6285, 7282): the record and the policy file, read and written. Pure.
 
-What always holds: names are compared in lower case; what is asked of this module and what it gives is ASCII, except
-the texts of faults and the lines of a policy. A policy that is given has a mode, a lifetime and, unless its mode is
+What always holds: patterns are in lower case; a policy that is given has a mode, a lifetime and, unless its mode is
 `none`, at least one pattern that a host can match.
 
 How it fails: a StsFault says what is wrong. What the RFC lets nobody depend on is passed over with a note: lines that
 are no pair of name and value, patterns that no host can match (addresses, names with empty labels). Owners write such
 things beside what is right, and to drop the whole policy would take the protection away that the rest gives.
 
-Not here: DNS and HTTPS (`trust.sts_fetch`), what is kept and for how long (`trust.sts_known`).
+Not here: which hosts a policy names (`mail.tls_policy.StsPolicy`), DNS and HTTPS (`trust.sts_fetch`), what is kept and
+for how long (`trust.sts_kept`).
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
+from postroad.mail.tls_policy import StsMode, StsPolicy
+
+HTTPS: Final = 443
 FILE_MAX: Final = 65_536  # octets of a policy file (RFC 8461 §3.3)
 AGE_MAX_S: Final = 31_557_600  # RFC 8461 §3.2
 PATTERNS_MAX: Final = 500
@@ -39,22 +41,6 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _PATTERN: Final = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*(?=[a-z0-9_-]*[a-z_]){_LABEL}")
 
 
-class StsMode(enum.Enum):
-    ENFORCE = "enforce"
-    TESTING = "testing"
-    NONE = "none"
-
-
-class StsPolicy(msgspec.Struct, frozen=True, array_like=True):
-    """`mx`: host names and ``*.`` patterns, lower-case. `lines`: the file as it was served (RFC 8460 `policy-string`).
-    `max_age_s`: at most AGE_MAX_S."""
-
-    mode: StsMode
-    max_age_s: int
-    mx: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()
-
-
 class StsFault(msgspec.Struct, frozen=True):
     """What is wrong with a record or a policy. `text`: for people."""
 
@@ -69,8 +55,8 @@ def policy_host(domain: str) -> str:
     return f"mta-sts.{domain}"
 
 
-def policy_url(domain: str) -> str:
-    return f"https://{policy_host(domain)}/.well-known/mta-sts.txt"
+def policy_url(domain: str, port: int = HTTPS) -> str:
+    return f"https://{policy_host(domain)}{'' if port == HTTPS else f':{port}'}/.well-known/mta-sts.txt"
 
 
 # ---- the record -----------------------------------------------------------------------------------------------------
@@ -109,8 +95,9 @@ def _id(text: str) -> str | StsFault:
 # ---- the policy file ------------------------------------------------------------------------------------------------
 
 
-def read_policy(octets: bytes) -> tuple[StsPolicy, tuple[str, ...]] | StsFault:
-    """A policy file (RFC 8461 §3.2), with notes about what was passed over."""
+def read_policy(octets: bytes, domain: str, id: str) -> tuple[StsPolicy, tuple[str, ...]] | StsFault:
+    """The policy of a domain from its file (RFC 8461 §3.2), with notes about what was passed over. `id`: of the record
+    by which it was fetched."""
     if len(octets) > FILE_MAX:
         return StsFault(f"the policy file has more than {FILE_MAX} octets")
     try:
@@ -122,10 +109,12 @@ def read_policy(octets: bytes) -> tuple[StsPolicy, tuple[str, ...]] | StsFault:
         lines.pop()
     if len(lines) > LINES_MAX:
         return StsFault(f"the policy file has more than {LINES_MAX} lines")
-    return _policy(lines)
+    return _policy(lines, domain, id)
 
 
-def _policy(lines: Sequence[str]) -> tuple[StsPolicy, tuple[str, ...]] | StsFault:
+def _policy(
+    lines: Sequence[str], domain: str, id: str
+) -> tuple[StsPolicy, tuple[str, ...]] | StsFault:
     notes: list[str] = []
     fields: dict[str, str] = {}
     patterns: list[str] = []
@@ -149,7 +138,7 @@ def _policy(lines: Sequence[str]) -> tuple[StsPolicy, tuple[str, ...]] | StsFaul
     if age_s > AGE_MAX_S:
         notes.append(f"max_age is {age_s}, and counts as {AGE_MAX_S}, the highest value allowed")
     printable = tuple(line for line in lines if line and line.isprintable())
-    policy = StsPolicy(StsMode(fields["mode"]), min(age_s, AGE_MAX_S), usable, printable)
+    policy = StsPolicy(domain, id, StsMode(fields["mode"]), usable, min(age_s, AGE_MAX_S), printable)
     return policy, tuple(notes[:NOTES_MAX])
 
 
@@ -182,16 +171,6 @@ def policy_file(policy: StsPolicy) -> bytes:
     """The file that serves a policy of ours."""
     fields = [("version", _VERSION), ("mode", policy.mode.value), *(("mx", name) for name in policy.mx)]
     return "".join(f"{name}: {value}\r\n" for name, value in (*fields, ("max_age", str(policy.max_age_s)))).encode()
-
-
-# ---- hosts ----------------------------------------------------------------------------------------------------------
-
-
-def allows(policy: StsPolicy, host: str) -> bool:
-    """Whether the name of a mail server, as the MX record has it, is one of the policy (RFC 8461 §4.1)."""
-    name = host.lower().removesuffix(".")
-    first, dot, parent = name.partition(".")
-    return bool(name) and (name in policy.mx or (bool(first and dot and parent) and f"*.{parent}" in policy.mx))
 
 
 def is_text(content_type: str) -> bool:

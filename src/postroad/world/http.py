@@ -5,7 +5,7 @@ environment: a URL in the settings means exactly that server. What always holds:
 octets is an error; a server's certificate proves its name; the whole exchange ends after `timeout_s`, for the caller
 and for its thread, even if the server drips its answer octet by octet.
 
-How it fails: with a Problem that names the server.
+How it fails: with a Problem that names the server; an `Unproved` if its certificate does not prove its name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ANSWER_MAX: Final = 65_536
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A request to `url` (http or https); `body` belongs to a POST."""
+    """A request to `url` (http or https); `body` belongs to a POST. `addresses`: the IP addresses of its host, for
+    https; none: the system resolves the name."""
 
     url: str
     body: bytes
@@ -32,11 +33,14 @@ class HttpRequest(msgspec.Struct, frozen=True):
     timeout_s: float = 10.0
     answer_max: int = ANSWER_MAX
     method: str = "POST"
+    addresses: tuple[str, ...] = ()
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
     status: int
     body: bytes
+    content_type: str = ""
+    content_encoding: str = ""
 
 
 Fetch = Callable[[HttpRequest], Awaitable[HttpResponse | Problem]]
@@ -47,7 +51,8 @@ def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
     context = tls_context(ca_file)
 
     async def fetch(request: HttpRequest) -> HttpResponse | Problem:
-        loop, link = asyncio.get_running_loop(), HttpLink(request.url, context, request.timeout_s)
+        loop = asyncio.get_running_loop()
+        link = HttpLink(request.url, context, request.timeout_s, request.addresses)
         try:
             async with asyncio.timeout(request.timeout_s):
                 return await loop.run_in_executor(executor, _exchange, link, request)
@@ -68,4 +73,6 @@ def _exchange(link: HttpLink, request: HttpRequest) -> HttpResponse | Problem:
         return answer
     if len(answer.said) > request.answer_max:
         return Problem(place(request.url), f"answered with more than {request.answer_max} octets")
-    return HttpResponse(answer.status, answer.said)
+    if not answer.whole:
+        return Problem(place(request.url), "closed the connection in the middle of its answer")
+    return HttpResponse(answer.status, answer.said, answer.content_type, answer.content_encoding)

@@ -1,9 +1,10 @@
 """One kept HTTP/1.1 connection to one server, for requests whose body may be large. It blocks, so use it on a thread.
 
 Python's `http.client`. Redirections are not followed and no proxy is taken from the environment: a URL in the settings
-means exactly that server. What always holds: a server's certificate proves its name; an answer longer than `answer_max`
-octets is cut there; a request is sent once: a new connection is opened only if the kept one was closed before the first
-octet was sent. `give_up`, called from another thread, ends the present wait of the link.
+means exactly that server. What always holds: a server's certificate proves its name, by its DNS names and never by its
+common name (RFC 9110 §4.3.4); an answer longer than `answer_max` octets is cut there; a request is sent once: a new
+connection is opened only if the kept one was closed before the first octet was sent. `give_up`, called from another
+thread, ends the present wait of the link.
 
 How it fails: with a Problem that names the server. The connection is then closed.
 """
@@ -15,7 +16,7 @@ import http.client
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -27,22 +28,35 @@ _CONNECTION_ERRORS: Final = (OSError, http.client.HTTPException, ValueError)
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """`said`: the beginning of the body. `retry_after`: that field, or ""."""
+    """`said`: the beginning of the body; `whole`: there was not more of it. `retry_after`, `content_type`,
+    `content_encoding`: these fields, or ""."""
 
     status: int
     said: bytes = b""
     retry_after: str = ""
+    content_type: str = ""
+    content_encoding: str = ""
+    whole: bool = True
+
+
+class Unproved(Problem, frozen=True):
+    """The server's certificate does not prove its name."""
 
 
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """What servers must prove; "" for the system's roots. OSError and ssl.SSLError for a file that holds none."""
-    return ssl.create_default_context(cafile=ca_file or None)
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.hostname_checks_common_name = False  # RFC 9110 §4.3.4
+    return context
 
 
 class HttpLink:
-    """`step_s`: how long each step of connecting, sending and reading may take."""
+    """`step_s`: how long each step of connecting, sending and reading may take. `addresses`: the IP addresses of the
+    server, tried in this order; none: the system resolves its name."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, step_s: float) -> None:
+    def __init__(
+        self, url: str, context: ssl.SSLContext, step_s: float, addresses: Sequence[str] = ()
+    ) -> None:
         parts = urlsplit(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._place = place(url)
@@ -50,9 +64,7 @@ class HttpLink:
         self._sock: socket.socket | None = None
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
-            self._connection = http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=step_s, context=context
-            )
+            self._connection = _HttpsConnection(parts.hostname or "", parts.port, step_s, context, addresses)
         else:
             self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=step_s)
 
@@ -67,14 +79,16 @@ class HttpLink:
             early = self._send(method, headers if body is None else {**headers, "Content-Length": str(length)}, body)
             answer = self._connection.getresponse()
             said = answer.read(answer_max)
-            retry_after = answer.getheader("Retry-After") or ""
+            whole = not answer.length  # what Content-Length has promised, and was not read
+            fields = [answer.getheader(name) or "" for name in ("Retry-After", "Content-Type", "Content-Encoding")]
             # An answer before the end of the request, or longer than we want to know: the connection is of no use.
             if early or (not answer.isclosed() and answer.read(1)):
                 self.close()
         except _CONNECTION_ERRORS as error:
             self.close()
-            return Problem(self._place, self._why(error))
-        return HttpAnswer(answer.status, said, retry_after)
+            kind = Unproved if isinstance(error, ssl.SSLCertVerificationError) and not self._given_up else Problem
+            return kind(self._place, self._why(error))
+        return HttpAnswer(answer.status, said, *fields, whole)
 
     def _send(self, method: str, headers: dict[str, str], body: Iterable[bytes] | bytes | None) -> bool:
         """Whether the server has closed before it had it all: it may have answered."""
@@ -114,6 +128,39 @@ class HttpLink:
         if isinstance(error, TimeoutError):
             return "did not answer in time"
         return f"{type(error).__name__}: {error}"
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    """`addresses`: see HttpLink. The certificate and SNI are those of the name all the same. An answer that ends with
+    the connection must end with TLS's own word: who can cut connections could shorten it else."""
+
+    def __init__(
+        self, host: str, port: int | None, step_s: float, context: ssl.SSLContext, addresses: Sequence[str]
+    ) -> None:
+        super().__init__(host, port, timeout=step_s, context=context)
+        self._tls, self._addresses = context, addresses
+
+    def connect(self) -> None:
+        if not self._addresses:
+            super().connect()
+            return
+        sock = self._reached()
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock = self._tls.wrap_socket(sock, server_hostname=self.host, suppress_ragged_eofs=False)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _reached(self) -> socket.socket:
+        """Connected to the first address that takes it. Each of the others has its share of the time."""
+        *others, last = self._addresses
+        for address in others:
+            with contextlib.suppress(OSError):
+                sock = socket.create_connection((address, self.port), (self.timeout or 0) / len(self._addresses))
+                sock.settimeout(self.timeout)
+                return sock
+        return socket.create_connection((last, self.port), self.timeout)
 
 
 MakeLink = Callable[[str, ssl.SSLContext, float], HttpLink]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.route.domains import DomainTable, OwnNames, is_loopback, is_unusable, literal_address
+from postroad.mail.address import is_loopback, is_unusable
+from postroad.route.domains import DomainTable, OwnNames, literal_address
 
 TABLE = DomainTable(
     [("example.org", 1), (".example.org", 2), (".deep.example.org", 3), (".net", 4), ("*", 5), ("[192.0.2.1]", 6)]

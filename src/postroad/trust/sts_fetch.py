@@ -1,0 +1,126 @@
+"""MTA-STS: asks the DNS for the record, and the policy host for the policy (RFC 8461 §3.1, §3.3).
+
+The resolver and HTTPS are handed in. What always holds: both questions end within the time of their doors; only an
+answer with status 200, the media type text/plain and at most FILE_MAX octets counts; redirections are not followed; a
+policy host is asked at the addresses that our resolver gives, and never at a loopback address unless that is allowed.
+
+How it fails: nothing raises. `ask_record` says that the DNS did not answer; `fetch` gives a StsFetched without a
+policy, with the failure in the words of RFC 8460.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from postroad.mail.address import is_loopback, is_unusable
+from postroad.mail.tls_policy import StsPolicy, TlsFailure
+from postroad.trust.sts import (
+    FILE_MAX,
+    HTTPS,
+    StsFault,
+    is_text,
+    policy_host,
+    policy_url,
+    read_policy,
+    record_id,
+    record_name,
+)
+from postroad.world.dns import DnsStatus, Resolver
+from postroad.world.http import Fetch, HttpRequest
+from postroad.world.http_link import Unproved
+from postroad.world.problem import Problem
+
+ADDRESSES_MAX: Final = 4  # of a policy host that are tried
+
+
+class StsFetchOptions(msgspec.Struct, frozen=True):
+    """How policies are fetched. `loopback`: as for mail servers (`route.mx.MxOptions`)."""
+
+    time_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=600,
+            description="How long the fetch of a policy may take. The first mail for a domain waits for it.",
+        ),
+    ] = 20.0
+    ca_file: Annotated[
+        str,
+        Meta(description="The root certificates that policy hosts must prove themselves by, PEM. Unset: the system's."),
+    ] = ""
+    port: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_535,
+            description="The port of policy hosts. Another one is of use only in a closed network.",
+        ),
+    ] = HTTPS
+    loopback: bool = False
+
+
+class StsRecordFound(msgspec.Struct, frozen=True):
+    """What the DNS says of a domain. `id`: of its record, "" if there is no valid one. `text`: why not, for people; ""
+    if the domain does not speak of MTA-STS at all. `unknown`: the DNS did not answer, so nobody knows."""
+
+    id: str = ""
+    text: str = ""
+    unknown: bool = False
+
+
+class StsFetched(msgspec.Struct, frozen=True, array_like=True):
+    """What a policy host said: the policy, or `failure` and `text`. `notes`: what was passed over in the file."""
+
+    policy: StsPolicy | None = None
+    failure: TlsFailure = TlsFailure.NO_FAILURE
+    text: str = ""
+    notes: tuple[str, ...] = ()
+
+
+async def ask_record(domain: str, resolver: Resolver) -> StsRecordFound:
+    """The record of a domain (lower-case A-labels)."""
+    answer = await resolver.text(record_name(domain))
+    if answer.status is DnsStatus.ERROR:
+        return StsRecordFound(text=answer.text, unknown=True)
+    found = record_id(answer.records)
+    if isinstance(found, StsFault):
+        return StsRecordFound(text=f"{record_name(domain)}: {found.text}")
+    return StsRecordFound(found)
+
+
+async def fetch(domain: str, id: str, resolver: Resolver, https: Fetch, options: StsFetchOptions) -> StsFetched:
+    """The policy that the policy host of a domain serves now. `id`: of the record, "" if there is none."""
+    host = policy_host(domain)
+    found = await resolver.addresses(host)
+    if found.status is not DnsStatus.FOUND:
+        return _failed(f"the address of the policy host {host} could not be looked up: {found.text}")
+    usable = [each for each in found.records if not is_unusable(each) and (options.loopback or not is_loopback(each))]
+    if not usable:
+        return _failed(f"the policy host {host} has no address that can be asked ({found.records[0]})")
+    url, addresses = policy_url(domain, options.port), tuple(usable[:ADDRESSES_MAX])
+    request = HttpRequest(
+        url, b"", (("User-Agent", "Postroad"), ("Accept", "text/plain")), options.time_s, FILE_MAX, "GET", addresses
+    )
+    answer = await https(request)
+    if isinstance(answer, Problem):
+        failure = TlsFailure.STS_WEBPKI_INVALID if isinstance(answer, Unproved) else TlsFailure.STS_POLICY_FETCH_ERROR
+        return StsFetched(None, failure, f"{url}: {answer.text}")
+    if answer.status != 200:
+        moved = ", and redirections are not followed (RFC 8461 §3.3)" if 300 <= answer.status < 400 else ""
+        return _failed(f"{url}: the server answered with status {answer.status}{moved}")
+    if not is_text(answer.content_type):
+        return _failed(f"{url}: the media type is {answer.content_type[:80]!a}, not text/plain")
+    if answer.content_encoding.strip().lower() not in ("", "identity"):
+        return _failed(f"{url}: the answer is encoded ({answer.content_encoding[:80]!a}), which we did not ask for")
+    read = read_policy(answer.body, domain, id)
+    if isinstance(read, StsFault):
+        return StsFetched(None, TlsFailure.STS_POLICY_INVALID, f"{url}: {read.text}")
+    policy, notes = read
+    return StsFetched(policy, notes=notes)
+
+
+def _failed(text: str) -> StsFetched:
+    return StsFetched(None, TlsFailure.STS_POLICY_FETCH_ERROR, text)
