@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from postroad.mail.address import is_ip_address
+from postroad.mail.address import is_ip_address, is_loopback
 from postroad.mail.envelope import Peer
 
 T = TypeVar("T")

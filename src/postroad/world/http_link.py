@@ -24,6 +24,7 @@ import msgspec
 
 from postroad.world.problem import Problem
 
+_FIELDS: Final = ("Retry-After", "Content-Type", "Content-Encoding")
 _CONNECTION_ERRORS: Final = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -80,15 +81,15 @@ class HttpLink:
             answer = self._connection.getresponse()
             said = answer.read(answer_max)
             whole = not answer.length  # what Content-Length has promised, and was not read
-            fields = [answer.getheader(name) or "" for name in ("Retry-After", "Content-Type", "Content-Encoding")]
+            later, kind, encoding = (answer.getheader(name) or "" for name in _FIELDS)
             # An answer before the end of the request, or longer than we want to know: the connection is of no use.
             if early or (not answer.isclosed() and answer.read(1)):
                 self.close()
         except _CONNECTION_ERRORS as error:
             self.close()
-            kind = Unproved if isinstance(error, ssl.SSLCertVerificationError) and not self._given_up else Problem
-            return kind(self._place, self._why(error))
-        return HttpAnswer(answer.status, said, *fields, whole)
+            unproved = isinstance(error, ssl.SSLCertVerificationError) and not self._given_up
+            return (Unproved if unproved else Problem)(self._place, self._why(error))
+        return HttpAnswer(answer.status, said, later, kind, encoding, whole)
 
     def _send(self, method: str, headers: dict[str, str], body: Iterable[bytes] | bytes | None) -> bool:
         """Whether the server has closed before it had it all: it may have answered."""
