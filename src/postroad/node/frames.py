@@ -11,6 +11,7 @@ The supervisor sends, in this order to a worker that starts:
 3. `Start`, with the listening sockets; once.
 Later, as often as needed:
 - `TallyTold`, `TallyForgotten`, `SendingTold`, `SendingForgotten`: counts; `NoticeWanted`: mail to the postmaster;
+- `KeysChanged`: there are other keys that sign mail;
 - `Granted`, `TokensGranted`, `PermitWanted`: permits and rates;
 - `Prepare`, then `Commit` (with the sockets of new endpoints) or `Abandon`, then `Sync`: a reload;
 - `Operate`, `AskPaces`, `AskMapUse`, `AskActivity`: for operators;
@@ -142,6 +143,10 @@ class NoticeWanted(Frame, frozen=True):
     """Tell the postmaster that somebody has reached a limit of what may be sent."""
 
     text: str
+
+
+class KeysChanged(Frame, frozen=True):
+    """The keys that sign mail have changed: read their folder."""
 
 
 class Prepare(Frame, frozen=True):
@@ -329,6 +334,7 @@ ToReadyWorker = (
     | SendingTold
     | SendingForgotten
     | NoticeWanted
+    | KeysChanged
     | Prepare
     | Commit
     | Abandon

@@ -39,6 +39,7 @@ from postroad.node.frames import (
     BansTold,
     Commit,
     Granted,
+    KeysChanged,
     LanePace,
     Leaving,
     LimitReached,
@@ -133,7 +134,7 @@ class WorkerProcess:
                 self._task(self._synced(question))
             case (
                 PermitWanted() | TallyTold() | TallyForgotten() | SendingTold() | SendingForgotten() | NoticeWanted()
-                | Prepare() | Commit() | Abandon() | Operate()
+                | KeysChanged() | Prepare() | Commit() | Abandon() | Operate()
                 | AskPaces() | AskMapUse() | AskActivity() | StartQueue()
             ):  # fmt: skip
                 if assembly is None:
@@ -159,6 +160,8 @@ class WorkerProcess:
                 assembly.sending.forget(keys)
             case NoticeWanted(text):
                 assembly.sending.tell_postmaster(text)
+            case KeysChanged():
+                assembly.keys.look()
             case Prepare(question, values):
                 send(Prepared(question, _prepared(assembly, values)))
             case Commit(new):

@@ -35,6 +35,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.TallyForgotten(("f192.0.2.1", "o192.0.2.1")),
     frames.SendingForgotten(("maada", "raada")),
     frames.NoticeWanted("the limit of the account ada is reached"),
+    frames.KeysChanged(),
     frames.Prepare(9, SETTINGS),
     frames.Commit((Endpoint("192.0.2.1", 587),)),
     frames.Abandon(),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
 
@@ -42,7 +42,6 @@ from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
-from postroad.maps.files import FileEntries
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring import report_way
@@ -50,6 +49,7 @@ from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, make
 from postroad.node.wiring.fitting import Fitting
+from postroad.node.wiring.keys import WorkerKeys
 from postroad.node.wiring.machine_doors import MachineDoors
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
@@ -76,7 +76,6 @@ from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
-from postroad.world.problem import Problem
 from postroad.world.system import file_limit
 from postroad.world.tls import ClientCertificatePolicy
 
@@ -85,6 +84,7 @@ if TYPE_CHECKING:
 
     from postroad.config.settings import Settings
 
+T = TypeVar("T")
 FILE_THREADS: Final = 4  # threads that write Maildirs and read large content
 CLOSE_MAPS_S: Final = 900.0  # after a reload, until maps that it removed are closed
 COUNT_S: Final = 5.0  # between two times at which the counts are kept
@@ -146,6 +146,7 @@ class Assembly:
             world=world, loop=loop, pool=self._pool, edition=lambda: self._edition, setup=self._submit_setup,
             say=self._note_text, say_once=self._note_once,
         )
+        self.keys = WorkerKeys(world.clock.now_us, self._in_background, self._note_once)
         self.spool: SqliteSpool
         self.queue: Queue
         self.historian: Historian
@@ -301,6 +302,7 @@ class Assembly:
         new endpoints; `begin` is called before the listeners take theirs."""
         self._edition = edition
         self._take_tables(edition.tables)
+        self.keys.take(edition.keys.folder)
         self._take_questions(edition)
         self._log.take(edition.log)
         self._has_room.take(edition.files_reserved)
@@ -648,6 +650,7 @@ class Assembly:
         if accounts is not None:
             accounts.refresh()
         self.local.look()
+        self.keys.look()
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:
@@ -661,9 +664,7 @@ class Assembly:
         elif refused and not self.tables.aliases_refused:
             self._note_once("info", "the changed aliases are in force")
 
-    def _in_background(
-        self, work: Callable[[], FileEntries | Problem], done: Callable[[FileEntries | Problem], None]
-    ) -> None:
+    def _in_background(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Reads a file on a thread, and hands it to the loop."""
         if not self._world.disk.threads:
             done(work())

@@ -37,6 +37,7 @@ from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceTable
 from postroad.receive.options import ListenerOptions, LocalOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
+from postroad.trust.key_store import KeyOptions
 from postroad.world.tls import ClientTls, ServerTls, server_tls
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Edition(msgspec.Struct, frozen=True):
     sending: SendingOptions
     submit: PolicyOptions
     verify: VerifyOptions
+    keys: KeyOptions
     local: LocalOptions
     shutdown_s: float
 
@@ -160,6 +162,7 @@ def make(
         sending=options.sending_options(settings),
         submit=options.submit_policy(settings),
         verify=options.verify_options(settings),
+        keys=options.key_options(settings),
         local=options.local_options(settings),
         shutdown_s=settings.shutdown_s,
     )
