@@ -17,7 +17,9 @@ from postroad.mail.policy import ACCEPT, Action, Answer, Phase, Prepend, Questio
 
 FIRST, SECOND = "X-Sim-First", "X-Sim-Second"
 ON_PURPOSE = "raised on purpose"
-_MARK = re.compile(rf"^{SECOND}: (\S+)\n{FIRST}: (\S+)\nReceived: ", re.MULTILINE)
+# Below the marks stand the results of the checks, of a listener that makes them.
+_RESULTS = r"(?:Authentication-Results: mx\.home\.test;.*\n(?:[ \t].*\n)+)?"
+_MARK = re.compile(rf"^{SECOND}: (\S+)\n{FIRST}: (\S+)\n{_RESULTS}Received: ", re.MULTILINE)
 
 
 class Marking:

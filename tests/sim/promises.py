@@ -45,7 +45,10 @@ from tests.sim.routing import NOT_NOW
 if TYPE_CHECKING:
     from tests.sim.house import House
 
-_TRACE = re.compile(r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-(First|Second)): .*\n([ \t].*\n)*)+")
+_TRACE = re.compile(
+    r"((Return-Path|Delivered-To|Received|X-Postroad-Loop|X-Sim-(First|Second)|Authentication-Results): "
+    r".*\n([ \t].*\n)*)+"
+)
 _ID = re.compile(r"^\tby \S+ \(Postroad\) with \S+ id ([^\s;]+)", re.MULTILINE)
 _SEVERAL = re.compile(r"\d+ (hosts|addresses of \S+) tried: ")
 _NOT_KNOWN = (NOT_NOW, "its destination is not known")

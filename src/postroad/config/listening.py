@@ -6,14 +6,17 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
+from postroad.check.origin_options import CheckMode, OriginChecks, Quarantine, TemporaryFailure
 from postroad.check.policy import HeaderFrom, PolicyOptions
 from postroad.config.field import Section, of, setting, several
 from postroad.config.values import (
+    AddedField,
     AddedFields,
     DomainOrNone,
     File,
     Fingerprint,
     ListeningAddress,
+    Mailbox,
     Port,
     RemovedFields,
     ReplacedFields,
@@ -130,6 +133,15 @@ class ListenerSection(Section):
     inspectors: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = of(
         ListenerOptions.inspectors, example='["/etc/postroad/stamp.py:Stamp"]'
     )
+    spf: CheckMode | None = of(OriginChecks.spf, default=None, source="RFC 7208", example='"enforce"', word=True)
+    dkim: CheckMode | None = of(OriginChecks.dkim, default=None, source="RFC 6376", example='"mark"', word=True)
+    dmarc: CheckMode | None = of(OriginChecks.dmarc, default=None, source="RFC 9989", example='"enforce"', word=True)
+    arc: CheckMode | None = of(OriginChecks.arc, default=None, source="RFC 8617", example='"mark"', word=True)
+    iprev: CheckMode | None = of(OriginChecks.iprev, default=None, source="RFC 8601 §3", example='"mark"', word=True)
+    quarantine: Quarantine = of(OriginChecks.quarantine, source="RFC 9989 §5.4", word=True)
+    quarantine_field: AddedField = of(OriginChecks.quarantine_field)
+    quarantine_to: Mailbox = of(OriginChecks.quarantine_to, example='"quarantine@example.org"')
+    temporary_failure: TemporaryFailure = of(OriginChecks.temporary_failure, source="RFC 7372", word=True)
     dsn_for_strangers: bool = of(ListenerOptions.dsn_for_strangers, source="RFC 3461")
     hello_syntax: bool = of(PolicyOptions.hello_syntax)
     null_sender_recipients_max: int = of(PolicyOptions.null_sender_recipients_max, unit="recipients")
@@ -148,6 +160,13 @@ class ListenerSection(Section):
     def offers_auth(self) -> bool:
         """Whether AUTH is offered here."""
         return self.role is Role.SUBMISSION if self.auth is None else self.auth
+
+    def check_mode(self, name: str) -> CheckMode:
+        """What is done with a check, also if the listener itself says nothing of it: mail from anywhere is marked."""
+        mode: CheckMode | None = getattr(self, name)
+        if mode is not None:
+            return mode
+        return CheckMode.MARK if self.role is Role.MX and self.protocol is Dialect.SMTP else CheckMode.OFF
 
     @property
     def takes_loose_paths(self) -> bool:

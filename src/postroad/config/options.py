@@ -17,6 +17,7 @@ from postroad.accounts.authenticate import AuthOptions
 from postroad.accounts.introspection import IntrospectionOptions
 from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
+from postroad.check.origin_options import OriginChecks, OriginOptions
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.check.sending import SendingLimit, SendingOptions, Whose
@@ -63,6 +64,8 @@ from postroad.route.srs import SrsOptions
 from postroad.route.table import delivery, rules_of
 from postroad.route.transport import SMTP_PORT
 from postroad.store.options import HistoryOptions, SpoolOptions
+from postroad.trust.asking import AskingLimits
+from postroad.trust.dkim_verify import DkimOptions
 from postroad.trust.key_store import KeyOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -121,6 +124,19 @@ def _listener(settings: Settings, listener: ListenerSection, address: str) -> Li
         loose_paths=listener.takes_loose_paths,
         complete_domain=canonical_domain(domain),
     )
+
+
+def origin_checks(listener: ListenerSection) -> OriginChecks:
+    """The checks of one listener."""
+    modes = {name: listener.check_mode(name) for name in ("spf", "dkim", "dmarc", "arc", "iprev")}
+    return _into(OriginChecks, listener, **modes)
+
+
+def origin_options(settings: Settings) -> OriginOptions:
+    """What holds for the checks of all listeners."""
+    section = settings.checks
+    dkim = _into(DkimOptions, section, skew_s=int(section.clock_skew_s))
+    return _into(OriginOptions, section, receiver=settings.hostname, dkim=dkim, asking=_into(AskingLimits, section))
 
 
 def policy_options(settings: Settings, listener: ListenerSection) -> PolicyOptions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from postroad.config.accounts import AuthSection, BansSection
 from postroad.config.certificates import TlsSection
+from postroad.config.checks import ChecksSection
 from postroad.config.dkim import DkimSection
 from postroad.config.field import UNSET, Section, setting, several, table, tables
 from postroad.config.limits import LimitsSection
@@ -101,6 +102,7 @@ class Settings(Section):
     tls: TlsSection = table(TlsSection)
     limits: LimitsSection = table(LimitsSection)
     receive: ReceiveSection = table(ReceiveSection)
+    checks: ChecksSection = table(ChecksSection)
     sendmail: SendmailSection = table(SendmailSection)
     sending: SendingSection = table(SendingSection)
     extensions: ExtensionsSection = table(ExtensionsSection)

@@ -19,6 +19,7 @@ from postroad.mail.policy import (
     Append,
     DropRecipient,
     Effect,
+    Evaluate,
     HeaderEffect,
     Prepend,
     Question,
@@ -65,7 +66,7 @@ def fault(effects: tuple[Effect, ...], body_max: int) -> str:
                     return f"the body has more than {body_max} octets"
                 if not message.only_crlf(effect.octets):
                     return "the body has a CR or an LF that is not a line end"
-            case AddRecipient() | DropRecipient() | SetReversePath() | Record():
+            case AddRecipient() | DropRecipient() | SetReversePath() | Record() | Evaluate():
                 pass
             case _:
                 assert_never(effect)
@@ -83,7 +84,8 @@ def applied(sections: Sections, effects: Iterable[HeaderEffect]) -> Sections:
                 head = _closed(head) + _field(effect)
             case RemoveField():
                 name = effect.name.lower().encode()
-                top, added, head = (message.without(section, name) for section in (top, added, head))
+                wanted = effect.only
+                top, added, head = (message.without(section, name, wanted) for section in (top, added, head))
             case SetField():
                 top, added, head = _set(effect, top, added, head)
             case _:
@@ -127,9 +129,11 @@ def amended(question: Question, effects: tuple[Effect, ...]) -> Question:
 
 
 def said(effect: Effect) -> str:
-    """What an effect did, in words, for log and history; "" for a Record, which has an event of its own."""
+    """What an effect did, in words, for log and history; "" for what has an event of its own."""
     match effect:
-        case Prepend() | Append():
+        case Prepend():
+            return f"added {effect.name}" if effect.told else ""
+        case Append():
             return f"added {effect.name}"
         case SetField():
             return f"set {effect.name}"
@@ -143,7 +147,7 @@ def said(effect: Effect) -> str:
             return f"dropped the recipient <{effect.address}>"
         case SetReversePath():
             return f"set the sender to <{'' if effect.address is None else effect.address}>"
-        case Record():
+        case Record() | Evaluate():
             return ""
         case _:
             assert_never(effect)

@@ -23,6 +23,7 @@ REJECT: Final = "reject"
 # Why it was not done what the policy asks for (RFC 9990 §3.1.1.11).
 LOCAL_POLICY: Final = "local_policy"
 TRUSTED_FORWARDER: Final = "trusted_forwarder"
+TEST_MODE: Final = "policy_test_mode"
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ length of its input.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final, cast
 
@@ -187,15 +187,18 @@ def count(section: bytes, name: bytes) -> int:
     return usual if alike == usual else len(_named(name).findall(lowered))
 
 
-def without(octets: bytes, name: bytes) -> bytes:
-    """`octets` without any field called `name` (in lower case) in the header section."""
+def without(octets: bytes, name: bytes, only: Callable[[bytes], bool] | None = None) -> bytes:
+    """`octets` without any field called `name` (in lower case) in the header section. `only`: without those for whose
+    value it is true."""
     end = header_end(octets)
     section = b"\r\n" + octets[:end]
     kept: list[bytes] = []
     start = 0
     for found in _named(name).finditer(section.lower()):
-        kept.append(section[start : found.start()])
-        start = cast("re.Match[bytes]", _VALUE_RULE.match(section, found.end())).end()
+        ends = cast("re.Match[bytes]", _VALUE_RULE.match(section, found.end())).end()
+        if only is None or only(section[found.end() : ends]):
+            kept.append(section[start : found.start()])
+            start = ends
     kept.append(section[start:])
     return b"".join(kept)[2:] + octets[end:]
 

@@ -45,6 +45,7 @@ import msgspec
 
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
+from postroad.mail.evaluation import Evaluation
 from postroad.mail.reply import Reply
 
 
@@ -95,10 +96,11 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 class Prepend(msgspec.Struct, frozen=True, tag=True):
     """A header field on top of the message, above Received. `value` as it is to stand behind "Name: ", folded with
-    CRLF if it is long; so in all effects."""
+    CRLF if it is long; so in all effects. `told`: the history says so."""
 
     name: str
     value: bytes
+    told: bool = True
 
 
 class Append(msgspec.Struct, frozen=True, tag=True):
@@ -116,9 +118,10 @@ class SetField(msgspec.Struct, frozen=True, tag=True):
 
 
 class RemoveField(msgspec.Struct, frozen=True, tag=True):
-    """All fields of this name go."""
+    """All fields of this name go; with `only` those for whose value it is true."""
 
     name: str
+    only: Callable[[bytes], bool] | None = None
 
 
 class ReplaceBody(msgspec.Struct, frozen=True, tag=True):
@@ -153,8 +156,14 @@ class Record(msgspec.Struct, frozen=True, tag=True):
     text: str = ""
 
 
+class Evaluate(msgspec.Struct, frozen=True, tag=True):
+    """What SPF, DKIM, DMARC, ARC and iprev found, for log and history. It changes nothing."""
+
+    evaluation: Evaluation
+
+
 HeaderEffect = Prepend | Append | SetField | RemoveField
-Effect = HeaderEffect | ReplaceBody | AddRecipient | DropRecipient | SetReversePath | Record
+Effect = HeaderEffect | ReplaceBody | AddRecipient | DropRecipient | SetReversePath | Record | Evaluate
 
 EFFECTS_MAX: Final = 1_000  # effects on one message, over all phases; more are a fault of a rule
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from postroad.mail import message
 from postroad.mail.effects import TEXT_MAX, Sections, applied, said
 from postroad.mail.envelope import Recipient
-from postroad.mail.event import Event, Inspected, Rewritten
-from postroad.mail.policy import AddRecipient, DropRecipient, Effect, HeaderEffect, Record, ReplaceBody
+from postroad.mail.event import Evaluated, Event, Inspected, Rewritten
+from postroad.mail.policy import AddRecipient, DropRecipient, Effect, Evaluate, HeaderEffect, Record, ReplaceBody
 from postroad.receive.draft import Draft
 from postroad.store.values import NewContent
 
@@ -40,9 +40,9 @@ def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
     body = b"\r\n" + bodies[-1] if bodies else None
     if octets is not None:
         if body is None and sections.head == before:
-            changed = octets
-        else:
-            changed = sections.head + (octets[end:] if body is None else body)
+            draft.ascii_only = draft.ascii_only and changes.top.isascii() and draft.added.isascii()
+            return octets
+        changed = sections.head + (octets[end:] if body is None else body)
         draft.ascii_only = changed.isascii() and changes.top.isascii() and draft.added.isascii()
         draft.long_lines = not message.lines_fit(changed, message.LINE_MAX + 2)
         return changed
@@ -75,5 +75,7 @@ def _events(draft: Draft, effects: tuple[Effect, ...], now_us: int) -> tuple[Eve
         for each in effects
         if isinstance(each, Record)
     ]
+    evaluated = [Evaluated(now_us, draft.id, each.evaluation) for each in effects if isinstance(each, Evaluate)]
     changes = tuple(text for each in effects if (text := said(each)))
-    return (*checked, Rewritten(now_us, draft.id, changes)) if changes else tuple(checked)
+    told: tuple[Event, ...] = (*evaluated, *checked)
+    return (*told, Rewritten(now_us, draft.id, changes)) if changes else told

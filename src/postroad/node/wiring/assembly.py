@@ -25,6 +25,7 @@ from postroad.accounts.sender_maps import MaySend
 from postroad.check.bans import Bans
 from postroad.check.client import Clients
 from postroad.check.fitting import fitting
+from postroad.check.origin import OriginInspector
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportRates
 from postroad.check.tally import Tally, TallyFrame
@@ -37,7 +38,7 @@ from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.event import Event, Noted
 from postroad.mail.loop import Marks
-from postroad.mail.policy import Role, Rules
+from postroad.mail.policy import Inspector, Role, Rules
 from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
@@ -47,7 +48,7 @@ from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring import report_way
 from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
-from postroad.node.wiring.edition import Edition, make
+from postroad.node.wiring.edition import Edition, ListenerPart, make
 from postroad.node.wiring.fitting import Fitting
 from postroad.node.wiring.keys import WorkerKeys
 from postroad.node.wiring.machine_doors import MachineDoors
@@ -398,10 +399,20 @@ class Assembly:
                     self._clients.limited(self._rules(edition.tables, part.policy, part.listener))
                 ),
                 doors,
-                tuple(edition.inspectors[name] for name in part.inspectors),
+                self._inspectors(edition, part),
             )
             for part in edition.listeners
         }
+
+    def _inspectors(self, edition: Edition, part: ListenerPart) -> tuple[Inspector, ...]:
+        """Those of a listener. The checks where mail comes from see it as it came."""
+        named = tuple(edition.inspectors[name] for name in part.inspectors)
+        if not part.checks.wanted:
+            return named
+        origin = OriginInspector(
+            part.checks, edition.origin, edition.resolver, self._world.clock.now_us, self.stream.record
+        )
+        return origin, *named
 
     def _submit_setup(self, edition: Edition, name: str) -> ListenerSetup:
         """How mail of this machine is taken."""

@@ -21,6 +21,7 @@ from postroad.accounts.accounts import Accounts, UsersFileFault
 from postroad.accounts.authenticate import Authenticator, AuthOptions
 from postroad.check.client import ClientOptions
 from postroad.check.etrn import EtrnOptions
+from postroad.check.origin_options import OriginChecks, OriginOptions
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.check.sending import SendingOptions
@@ -51,6 +52,7 @@ class ListenerPart(msgspec.Struct, frozen=True):
     listener: ListenerOptions
     policy: PolicyOptions
     inspectors: tuple[str, ...] = ()
+    checks: OriginChecks = OriginChecks()
 
 
 class Edition(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class Edition(msgspec.Struct, frozen=True):
     receive: ReceiveOptions
     listeners: tuple[ListenerPart, ...]
     inspectors: dict[str, Inspector]
+    origin: OriginOptions
     sending: SendingOptions
     submit: PolicyOptions
     verify: VerifyOptions
@@ -159,6 +162,7 @@ def make(
         receive=options.receive_options(settings),
         listeners=_listeners(settings),
         inspectors=made_inspectors,
+        origin=options.origin_options(settings),
         sending=options.sending_options(settings),
         submit=options.submit_policy(settings),
         verify=options.verify_options(settings),
@@ -171,7 +175,10 @@ def make(
 def _listeners(settings: Settings) -> tuple[ListenerPart, ...]:
     sections = [listener for listener in settings.listener for _ in listener.address]
     return tuple(
-        ListenerPart(endpoint, listener, options.policy_options(settings, section), tuple(section.inspectors))
+        ListenerPart(
+            endpoint, listener, options.policy_options(settings, section), tuple(section.inspectors),
+            options.origin_checks(section),
+        )
         for endpoint, section, listener in zip(
             endpoints(settings), sections, options.listener_options(settings), strict=True
         )
