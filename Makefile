@@ -38,8 +38,9 @@ help:
 run: $(VENV)/.installed
 	@exec $(BIN)/postroad serve --demo var
 
+# ONLY='not anywhere' leaves out what finds the same on each machine and as each user, once it has run somewhere.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ONLY),-m '$(ONLY)')
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -142,7 +142,17 @@ class House:
             for worker in self.node.workers:
                 if worker.process is not None:
                     self.node._gone(worker, excused=False, silent=True)
+            self._end()
             self.base.close()
+
+    def _end(self) -> None:
+        """Clients of a run that a fault has ended leave as long as there is a loop."""
+        self.ledger.on_fault = None
+        self.base.turns_max += TURNS_MAX
+        if tasks := asyncio.all_tasks(self.base):
+            for task in tasks:
+                task.cancel()
+            self.base.run_until_complete(asyncio.wait(tasks, timeout=_TASKS_END_S))
 
     def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,11 @@ class Ledger:
         self.heard: dict[int, bool] = {}  # messages that the stream told of; whether it told that they were accepted
         self.refused = 0
         self.refusals: list[tuple[str, str]] = []  # by number: of which sender they were said, and of which recipient
+        self.on_fault: Callable[[], None] | None = None
 
     def fault(self, text: str) -> None:
+        if self.on_fault is not None:
+            self.on_fault()
         if len(self.faults) < 50:
             self.faults.append(text)
 

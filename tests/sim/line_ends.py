@@ -12,7 +12,6 @@ import re
 LINE_MAX = 998
 _NEAR = 200
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_LINE_END = re.compile(rb"\r*\n")
 
 # What somebody else might take for the end of data, and what would then be a message of its own.
 _LOOK_ALIKES = (
@@ -35,7 +34,8 @@ def strays(content: bytes) -> bool:
 
 def repaired(content: bytes) -> bytes:
     """An LF becomes one CRLF, together with all CRs in front of it; a CR alone becomes a space."""
-    return b"\r\n".join(line.replace(b"\r", b" ") for line in _LINE_END.split(content))
+    *ended, last = content.split(b"\n")
+    return b"\r\n".join(line.replace(b"\r", b" ") for line in (*(each.rstrip(b"\r") for each in ended), last))
 
 
 def broken(content: bytes) -> bytes:

@@ -16,8 +16,10 @@ import inspect
 from asyncio import events
 from collections.abc import Callable
 from contextvars import Context
+from types import CoroutineType
 from typing import Any
 
+from postroad.maps.asked import Asked
 from tests.sim.virtual import VirtualLoop
 
 Worked = Callable[["Process", Callable[..., Any], tuple[Any, ...], Any], None]
@@ -148,11 +150,18 @@ class Process(asyncio.AbstractEventLoop):
         raise AssertionError("the timers of a process are its base's")
 
 
-def _let_go(coroutine: Any) -> None:
-    """End a coroutine that has not begun, with those that it was to wait for. None of their code runs, and nothing
-    warns that they were never awaited."""
-    if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-        waited_for = list(inspect.getcoroutinelocals(coroutine).values())
-        coroutine.close()
-        for each in waited_for:
-            _let_go(each)
+def _let_go(waits: Any) -> None:
+    """End a coroutine that has not begun, or a collection of them, with those that they were to wait for. None of their
+    code runs, and nothing warns that they were never awaited."""
+    match waits:
+        case list() | tuple():
+            for each in waits:
+                _let_go(each)
+        case dict():
+            _let_go(list(waits.values()))
+        case Asked():
+            _let_go(waits._waiting)
+        case CoroutineType() if inspect.getcoroutinestate(waits) == inspect.CORO_CREATED:
+            waited_for = list(inspect.getcoroutinelocals(waits).values())
+            waits.close()
+            _let_go(waited_for)

@@ -10,8 +10,8 @@ import pytest
 from postroad.deliver.stream import ContentStream, Piece
 from postroad.mail.envelope import Envelope
 from tests.sim import plan as plans
+from tests.sim.bites import seeds_with
 from tests.sim.house import simulate
-from tests.sim.test_bites import seeds_with
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ from tests.sim.seeds import CHUNK, holds
 
 
 @pytest.mark.slow
+@pytest.mark.anywhere
 @pytest.mark.parametrize("first", range(1, 151, CHUNK))
 def test_the_promises_hold(first: int) -> None:
     holds(first)
