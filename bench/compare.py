@@ -130,7 +130,7 @@ def measure(
         )
         for recipient, numbered in parts
     ]
-    cpu_before = cpu_s(server.pid)
+    cpu_before = used_s(server)
     started = time.monotonic()
     with MemoryWatch(server.pid) if watch else contextlib.nullcontext() as memory:
         accepted_s, first_s, had = run_sources(commands, lambda: _have(counter))
@@ -139,7 +139,7 @@ def measure(
     units = messages * mode.per_message
     rate = (had - before) / first_s if mode.mix else units / relayed_s
     # What ends a message (its removal from the queue) is work too: the CPU is read when the server is idle again.
-    cpu = _settled_cpu_s(server.pid) - cpu_before
+    cpu = settled_s(server) - cpu_before
     return Turn(
         server.name, mode.name, number, messages, round(accepted_s, 3), round(relayed_s, 3),
         round(rate, 1), round(cpu / units * 1e6, 1),
@@ -151,12 +151,17 @@ def _have(counter: Counter | Sink) -> int:
     return counter.recipients if isinstance(counter, Counter) else counter.count
 
 
-def _settled_cpu_s(pid: int) -> float:
-    """The tree's CPU time once it has used none for 0.3 s (ten seconds at most)."""
-    before = cpu_s(pid)
+def used_s(server: Server) -> float:
+    """CPU time of its processes, and of those that stand beside it."""
+    return sum(map(cpu_s, (server.pid, *getattr(server, "beside", ()))))
+
+
+def settled_s(server: Server) -> float:
+    """The same once it has used none for 0.3 s (ten seconds at most)."""
+    before = used_s(server)
     for _ in range(33):
         time.sleep(0.3)
-        now = cpu_s(pid)
+        now = used_s(server)
         if now - before < 0.02:
             return now
         before = now

@@ -7,7 +7,7 @@ limits).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -45,9 +45,11 @@ class PostfixServer(Postfix):
 
     name = "postfix"
 
-    def __init__(self, directory: Path, next_port: int, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, next_port: int, settings: Mapping[str, str] | None = None, services: Sequence[str] = (),
+    ) -> None:
         relay = {"relayhost": f"[127.0.0.1]:{next_port}"}
-        super().__init__(directory, settings={**POSTFIX_SETTINGS, **relay, **(settings or {})})
+        super().__init__(directory, settings={**POSTFIX_SETTINGS, **relay, **(settings or {})}, services=services)
 
 
 class PostroadServer(Node):

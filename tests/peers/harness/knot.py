@@ -14,7 +14,7 @@ from tests.peers.harness.process import Program, tail
 
 _CONFIG = """\
 server:
-    listen: 127.0.0.1@{port}
+    listen: {address}@{port}
     rundir: {directory}/run
     automatic-acl: off
 database:
@@ -40,11 +40,15 @@ ns IN A 127.0.0.1
 
 
 class Knot:
-    """One instance on 127.0.0.1:`port`. `zones`: name → lines of the zone file behind SOA and NS. `signed`: those of
+    """One instance on `address`:`port`. `zones`: name → lines of the zone file behind SOA and NS. `signed`: those of
     them that Knot signs (DNSSEC)."""
 
-    def __init__(self, directory: Path, zones: Mapping[str, str], signed: Collection[str] = ()) -> None:
-        self.port = ports.port()
+    def __init__(
+        self, directory: Path, zones: Mapping[str, str], signed: Collection[str] = (), *, address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.address = address
+        self.port = port or ports.port()
         for name in ("run", "db", "zones"):
             (directory / name).mkdir(parents=True)
         for zone, lines in zones.items():
@@ -53,7 +57,7 @@ class Knot:
         config = directory / "knot.conf"
         signing = "    dnssec-signing: on\n"
         entries = "".join(f"  - domain: {zone}\n" + signing * (zone in signed) for zone in zones)
-        config.write_text(_CONFIG.format(port=self.port, directory=directory, zones=entries))
+        config.write_text(_CONFIG.format(address=address, port=self.port, directory=directory, zones=entries))
         self._zones = list(zones)
         self._log = directory / "knot.log"
         self._program = Program([need.program("knotd"), "-c", str(config)], self._log)
@@ -67,7 +71,7 @@ class Knot:
 
     def _answers(self, zone: str) -> bool:
         try:
-            answer = dns.query.udp(dns.message.make_query(zone, "SOA"), "127.0.0.1", 0.3, self.port)
+            answer = dns.query.udp(dns.message.make_query(zone, "SOA"), self.address, 0.3, self.port)
         except (TimeoutError, OSError, dns.exception.DNSException):
             return False
         return bool(answer.answer)
