@@ -33,11 +33,13 @@ from postroad.world.http import Fetch, HttpRequest
 from postroad.world.http_link import Unproved
 from postroad.world.problem import Problem
 
+TEXT_MAX: Final = 300  # characters of an error
 ADDRESSES_MAX: Final = 4  # of a policy host that are tried
 
 
-class StsFetchOptions(msgspec.Struct, frozen=True):
-    """How policies are fetched. `loopback`: as for mail servers (`route.mx.MxOptions`)."""
+class StsOptions(msgspec.Struct, frozen=True):
+    """How policies are fetched and kept. `loopback`: as for mail servers (`route.mx.MxOptions`). `is_on`: whether mail
+    of any domain goes by such policies."""
 
     time_s: Annotated[
         float,
@@ -49,17 +51,37 @@ class StsFetchOptions(msgspec.Struct, frozen=True):
     ] = 20.0
     ca_file: Annotated[
         str,
-        Meta(description="The root certificates that policy hosts must prove themselves by, PEM. Unset: the system's."),
+        Meta(
+            description="The root certificates that the servers of policies must prove themselves by, PEM. Unset: the "
+            "system's."
+        ),
     ] = ""
     port: Annotated[
         int,
         Meta(
             ge=1,
             le=65_535,
-            description="The port of policy hosts. Another one is of use only in a closed network.",
+            description="The port of the servers of policies. Another one is of use only in a closed network.",
         ),
     ] = HTTPS
+    entries_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="The most domains whose policies are kept. If there are more, the policy goes that was not "
+            "used for the longest time.",
+        ),
+    ] = 20_000
+    size_max: Annotated[
+        int,
+        Meta(
+            ge=FILE_MAX,
+            description="How much memory, and about as much of the disk, all kept policies may take.",
+        ),
+    ] = 32 * 1024 * 1024
     loopback: bool = False
+    is_on: bool = True
 
 
 class StsRecordFound(msgspec.Struct, frozen=True):
@@ -91,7 +113,7 @@ async def ask_record(domain: str, resolver: Resolver) -> StsRecordFound:
     return StsRecordFound(found)
 
 
-async def fetch(domain: str, id: str, resolver: Resolver, https: Fetch, options: StsFetchOptions) -> StsFetched:
+async def fetch(domain: str, id: str, resolver: Resolver, https: Fetch, options: StsOptions) -> StsFetched:
     """The policy that the policy host of a domain serves now. `id`: of the record, "" if there is none."""
     host = policy_host(domain)
     found = await resolver.addresses(host)
@@ -107,7 +129,7 @@ async def fetch(domain: str, id: str, resolver: Resolver, https: Fetch, options:
     answer = await https(request)
     if isinstance(answer, Problem):
         failure = TlsFailure.STS_WEBPKI_INVALID if isinstance(answer, Unproved) else TlsFailure.STS_POLICY_FETCH_ERROR
-        return StsFetched(None, failure, f"{url}: {answer.text}")
+        return StsFetched(None, failure, f"{url}: {_clean(answer.text)}")
     if answer.status != 200:
         moved = ", and redirections are not followed (RFC 8461 §3.3)" if 300 <= answer.status < 400 else ""
         return _failed(f"{url}: the server answered with status {answer.status}{moved}")
@@ -124,3 +146,8 @@ async def fetch(domain: str, id: str, resolver: Resolver, https: Fetch, options:
 
 def _failed(text: str) -> StsFetched:
     return StsFetched(None, TlsFailure.STS_POLICY_FETCH_ERROR, text)
+
+
+def _clean(text: str) -> str:
+    """What a stranger's server may have had a hand in."""
+    return "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])
