@@ -233,7 +233,9 @@ def _recipients(settings: Settings) -> Iterator[Finding]:
 
 def _secrets_of_domains(settings: Settings) -> Iterator[Finding]:
     """Secrets and passwords for delivery."""
-    named: list[tuple[Path, FilePath | None]] = [(("http", "ca_file"), settings.http.ca_file)]
+    named: list[tuple[Path, FilePath | None]] = [
+        (("http", "ca_file"), settings.http.ca_file), (("mta_sts", "ca_file"), settings.mta_sts.ca_file)
+    ]  # fmt: skip
     for index, domain in enumerate(settings.domain):
         keys = ("secret_file", "authorization_file", "password_file")
         named += [(("domain", index, key), getattr(domain, key)) for key in keys]

@@ -67,6 +67,7 @@ from postroad.store.options import HistoryOptions, SpoolOptions
 from postroad.trust.asking import AskingLimits
 from postroad.trust.dkim_verify import DkimOptions
 from postroad.trust.key_store import KeyOptions
+from postroad.trust.sts_fetch import StsOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
 from postroad.world.system import own_addresses
@@ -418,6 +419,10 @@ def lmtp_credentials_name(domain: LocalDomainSection) -> str:
 
 def mx_options(settings: Settings) -> MxOptions:
     return _into(MxOptions, settings.mx)
+
+
+def sts_options(settings: Settings) -> StsOptions:
+    return _into(StsOptions, settings.mta_sts, loopback=settings.mx.loopback)
 
 
 def srs_options(settings: Settings) -> SrsOptions:

@@ -15,6 +15,7 @@ from postroad.config.field import UNSET, Section, setting, several, table, table
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
 from postroad.config.maps import MapSection
+from postroad.config.mta_sts import MtaStsSection
 from postroad.config.outbound import (
     HttpSection,
     MaildirSection,
@@ -127,6 +128,7 @@ class Settings(Section):
     other_users: OtherUsersSection = table(OtherUsersSection)
     program: ProgramSection = table(ProgramSection)
     dns: DnsSection = table(DnsSection)
+    mta_sts: MtaStsSection = table(MtaStsSection)
     queue: QueueSection = table(QueueSection)
     pace: tuple[PaceSection, ...] = tables()
     store: StoreSection = table(StoreSection)

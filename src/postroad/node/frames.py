@@ -15,12 +15,14 @@ Later, as often as needed:
 - `Granted`, `TokensGranted`, `PermitWanted`: permits and rates;
 - `Prepare`, then `Commit` (with the sockets of new endpoints) or `Abandon`, then `Sync`: a reload;
 - `Operate`, `AskPaces`, `AskMapUse`, `AskActivity`: for operators;
+- `StsTold` to the worker that asked, `StsChanged`; `FetchSts` to one worker: MTA-STS;
 - `StartQueue`, and `QueueStarted` to the worker that asked: ETRN;
 - `Stop`: the last one.
 
 A worker sends:
 - `Ready` when it serves, or `Misconfigured`; then `Alive` each second; `Leaving` when it stops;
 - `AskPermits`, `ReleasePermit`, `Succeeded`, `OpeningFailed`, `AskTokens`: permits and rates;
+- `AskSts`, and `StsFetchDone` for each `FetchSts`: MTA-STS;
 - `TallyTold`, `SendingTold`, `LimitReached`: its counts, and who is over a limit;
 - `StartQueue`: a client's ETRN, to be done by all workers;
 - one answer (`Answer`) for each frame that has a `question`, with its number.
@@ -36,10 +38,12 @@ import msgspec
 
 from postroad.check.bans import Ban
 from postroad.check.tally import TallyFrame
+from postroad.mail.tls_policy import StsAnswer
 from postroad.node.sockets import Endpoint
 from postroad.operate.operator import OperatorRequest, OperatorResult
 from postroad.operate.requests import Activity, Doing
 from postroad.protocol.etrn import Wish
+from postroad.trust.sts_fetch import StsFetched
 
 Scopes = tuple[str, ...]
 
@@ -125,6 +129,31 @@ class PermitWanted(Frame, frozen=True):
     """Another worker waits for a connection of this scope: give one up."""
 
     scope: str
+
+
+class StsTold(Frame, frozen=True):
+    """What holds for a domain that has been asked about with this id. `until_us`: until when to believe it, unless
+    its record has another id by then; `expires_us`: of the policy, 0 if there is none."""
+
+    domain: str
+    id: str
+    answer: StsAnswer
+    until_us: int
+    expires_us: int = 0
+
+
+class StsChanged(Frame, frozen=True):
+    """What was told of the MTA-STS policy of this domain is not so any more."""
+
+    domain: str
+
+
+class FetchSts(Frame, frozen=True):
+    """Fetch the MTA-STS policy of this domain. `id`: of its record; "": look. Answered by `StsFetchDone`."""
+
+    question: int
+    domain: str
+    id: str
 
 
 class TallyForgotten(Frame, frozen=True):
@@ -254,6 +283,19 @@ class OpeningFailed(Frame, frozen=True):
     others: bool
 
 
+class AskSts(Frame, frozen=True):
+    """Which MTA-STS policy does this domain have? `id`: of its record as the DNS has it, "" for none. Answered by
+    `StsTold`, perhaps after a fetch."""
+
+    domain: str
+    id: str
+
+
+class StsFetchDone(Frame, frozen=True):
+    question: int
+    found: StsFetched
+
+
 class LimitReached(Frame, frozen=True):
     """Somebody has reached a limit of what may be sent; `key`: of the tally."""
 
@@ -345,7 +387,20 @@ ToReadyWorker = (
     | StartQueue
 )
 
-ToWorker = BansTold | TicketSecretTold | Start | Stop | Granted | TokensGranted | QueueStarted | Sync | ToReadyWorker
+ToWorker = (
+    BansTold
+    | TicketSecretTold
+    | Start
+    | Stop
+    | Granted
+    | TokensGranted
+    | QueueStarted
+    | Sync
+    | StsTold
+    | StsChanged
+    | FetchSts
+    | ToReadyWorker
+)
 
 FromWorker = (
     Ready
@@ -360,6 +415,8 @@ FromWorker = (
     | TallyTold
     | SendingTold
     | LimitReached
+    | AskSts
+    | StsFetchDone
     | StartQueue
     | Prepared
     | Synced

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -37,6 +39,7 @@ from postroad.node.frames import (
     ActivityTold,
     Alive,
     AskPermits,
+    AskSts,
     AskTokens,
     FromWorker,
     Leaving,
@@ -54,6 +57,7 @@ from postroad.node.frames import (
     SendingTold,
     Start,
     StartQueue,
+    StsFetchDone,
     Succeeded,
     Synced,
     TallyTold,
@@ -65,6 +69,7 @@ from postroad.node.offices.pacing import Ask, PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
 from postroad.node.offices.sending import SendingOffice
+from postroad.node.offices.sts import StsOffice
 from postroad.node.offices.tickets import TicketSecret
 from postroad.node.porter_process import PorterProcess
 from postroad.node.questions import WorkerQuestions
@@ -76,6 +81,8 @@ from postroad.node.workers import Worker, Workers, not_run
 from postroad.operate import routes
 from postroad.operate.requests import LimitsAsked, Listening, NodeStatus, Paced, RouteQuestion, SentCount
 from postroad.queue.pace import ScopeLimits
+from postroad.store.sts import NAME as STS_STORE
+from postroad.store.sts import StsStore
 from postroad.world import system
 from postroad.world.problem import Problem
 
@@ -149,9 +156,15 @@ class Supervisor:
         self._sending = SendingOffice(
             lambda: Path(self.settings.state_dir), self._workers.send, self._ready, _now_us, say
         )
+        self._sts_disk = ThreadPoolExecutor(1, "policies")  # starts its thread when there is work
+        self._sts = StsOffice(
+            lambda: options.sts_options(self.settings), self._workers.send, self._ready, _now_us, say,
+            random.SystemRandom(), self._sts_store, self._on_sts_disk,
+        )
         self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
         self._served = False  # whether all workers were up once
         self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop  # once it runs
         self._starting: set[asyncio.Task[None]] = set()  # queues that clients want started
         self._shards = 0
         self._local: socket.socket | None = None  # for the users of this machine
@@ -165,6 +178,21 @@ class Supervisor:
         self._renew_log(settings)
         self._pace = options.pace_table(settings)
         self._tell_users()
+
+    def _sts_store(self) -> StsStore:
+        return StsStore(Path(self.settings.state_dir) / STS_STORE, self._say_from_thread)
+
+    def _on_sts_disk(self, work: Callable[[], None]) -> None:
+        def done() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._say_from_thread(f"MTA-STS policies cannot be kept: {type(error).__name__}: {error}")
+
+        self._sts_disk.submit(done)
+
+    def _say_from_thread(self, text: str) -> None:
+        self._loop.call_soon_threadsafe(self._say, "error", text)
 
     def _limits(self, scope: str) -> ScopeLimits:
         return self._pace.limits(scope)
@@ -264,7 +292,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start the workers, serve until SIGTERM, stop them; the exit code."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloading.begin)
@@ -316,6 +344,8 @@ class Supervisor:
         await self._shut_down()
         await self._guard.close()
         await self._sending.close()
+        self._sts.close()
+        await asyncio.to_thread(self._sts_disk.shutdown)
         for task in tasks:
             task.cancel()
         self._say("info", "stopped")
@@ -350,6 +380,7 @@ class Supervisor:
             self._office.remind()
             self._guard.look()
             self._sending.look()
+            self._sts.look()
             if self._tickets.renew(self.settings.tls.ticket_s):
                 for worker in self._workers:
                     worker.send(TicketSecretTold(self._tickets.octets))
@@ -411,6 +442,10 @@ class Supervisor:
                 self._sending.take_counts(worker.number, counts)
             case LimitReached(key, text):
                 self._sending.reached(worker.number, key, text)
+            case AskSts(domain, id):
+                self._sts.ask(worker.number, domain, id)
+            case StsFetchDone(question, found):
+                self._sts.fetched(worker.number, question, found)
             case Alive():
                 self._watchdog.heard(worker.number)
             case Leaving():
@@ -453,6 +488,7 @@ class Supervisor:
         self._office.worker_died(worker.number)
         self._guard.worker_died(worker.number)
         self._sending.worker_died(worker.number)
+        self._sts.worker_died(worker.number)
         self._rates.worker_died(worker.number)
         self._questions.on_worker_lost(worker.number)
 

@@ -38,6 +38,7 @@ from postroad.node.frames import (
     AskPaces,
     BansTold,
     Commit,
+    FetchSts,
     Granted,
     KeysChanged,
     LanePace,
@@ -60,6 +61,8 @@ from postroad.node.frames import (
     Start,
     StartQueue,
     Stop,
+    StsChanged,
+    StsTold,
     Sync,
     Synced,
     TallyForgotten,
@@ -130,6 +133,9 @@ class WorkerProcess:
                 done = self._questions.pop(question, None)
                 if done is not None:
                     done(counts)
+            case StsTold() | StsChanged() | FetchSts():
+                if self._made is not None:
+                    self._made.hear_sts(frame)
             case Sync(question):
                 self._task(self._synced(question))
             case (
@@ -236,6 +242,7 @@ class WorkerProcess:
             ask_all=self._ask_all,
             ticket_secret=lambda: self._ticket_secret,
             bans=self._bans,
+            ask_sts=self._link.send,
         )
         self._made = assembly
         problem = await assembly.start(sockets)

@@ -100,7 +100,7 @@ class StsStore:
         for domain, text in rows:
             entry = _entry(domain, text)
             if entry is None:
-                self._say(f"{self._path}: the MTA-STS policy of {ascii(domain)} cannot be read, and is left out")
+                self._say(f"{self._path}: the MTA-STS policy of {domain!a} cannot be read, and is left out")
             else:
                 found.append(entry)
         return found

@@ -64,8 +64,9 @@ class _Flight(msgspec.Struct):
 
 
 class StsOffice:
-    """`send(worker, frame)`: to one worker; `workers()`: the numbers of those that serve. `disk(work)`: has work done
-    that may take time, one after another."""
+    """`send(worker, frame)`: to one worker; `workers()`: the numbers of those that serve. `store()`: opens what the
+    disk keeps, when policies are first of use; None: nothing is kept. `disk(work)`: has work done that may take time,
+    one after another."""
 
     def __init__(
         self,
@@ -75,11 +76,13 @@ class StsOffice:
         now_us: Callable[[], int],
         say: Callable[[str, str], None],
         chance: Random,
+        store: Callable[[], StsStore | None] = lambda: None,
         disk: Callable[[Callable[[], None]], None] = lambda work: work(),
     ) -> None:
         self._options = options
         self._send, self._workers = send, workers
         self._now_us, self._say, self._chance, self._disk = now_us, say, chance, disk
+        self._open_store, self._opened = store, False
         self._store: StsStore | None = None
         self._entries: OrderedDict[str, StsEntry] = OrderedDict()  # the one that was used last at the end
         self._size = 0
@@ -92,6 +95,7 @@ class StsOffice:
 
     def ask(self, worker: int, domain: str, id: str) -> None:
         """What holds for a domain? `id`: of its record as this worker has it, "" for none. Answered by StsTold."""
+        self._load()
         now_us = self._now_us()
         entry = self._entry(domain, now_us)
         if entry is not None:
@@ -136,6 +140,9 @@ class StsOffice:
         if 0 <= self._next_look_us - now_us <= LOOK_S * 1_000_000:  # more: the clock was set back
             return
         self._next_look_us = now_us + LOOK_S * 1_000_000
+        if not self._options().is_on and not self._opened:
+            return
+        self._load()
         for flight in [each for each in self._flights.values() if each.until_us <= now_us]:
             text = f"{policy_url(flight.domain)}: the worker that was to fetch it did not answer"
             self._end(flight, StsFetched(None, TlsFailure.STS_POLICY_FETCH_ERROR, text))
@@ -240,19 +247,21 @@ class StsOffice:
             at = _date(entry.fetched_us)
             answer = StsAnswer(entry.policy, source=f"{policy_url(domain)}, fetched {at}")
             until_us = min(now_us + DAY_S * 1_000_000, entry.expires_us)
-        if failure is not None and (failure.id == id if entry is None else entry.policy.mode is not StsMode.NONE):
+        if failure is not None and _concerns(failure, entry, id):
             answer = msgspec.structs.replace(answer, failure=failure.failure, text=failure.text)
             until_us = min(until_us, max(failure.retry_us, now_us + 1_000_000))
         elif entry is not None and id and entry.policy.id != id:
             until_us = min(until_us, entry.fetched_us + REFETCH_S * 1_000_000)
-        self._send(worker, StsTold(domain, id, answer, until_us))
+        self._send(worker, StsTold(domain, id, answer, until_us, entry.expires_us if entry is not None else 0))
 
     # ---- What is kept
 
-    def load(self, store: StsStore) -> None:
-        """Take the policies that were known when the node stopped."""
-        self._store, now_us = store, self._now_us()
-        for entry in store.entries():
+    def _load(self) -> None:
+        """Once: takes the policies that were known when the node stopped."""
+        if self._opened:
+            return
+        self._opened, self._store, now_us = True, self._open_store(), self._now_us()
+        for entry in self._store.entries() if self._store is not None else ():
             fetched_us = min(entry.fetched_us, now_us)  # the clock was set back
             kept = msgspec.structs.replace(entry, fetched_us=fetched_us, refresh_us=max(entry.refresh_us, now_us))
             if kept.expires_us > now_us:
@@ -303,6 +312,13 @@ class StsOffice:
             self._disk(lambda: store.remove(domain))
         for number in self._workers():
             self._send(number, StsChanged(domain))
+
+
+def _concerns(failure: _Failure, entry: StsEntry | None, id: str) -> bool:
+    """Whether a failure is to be told beside this entry, to a worker that has seen this id."""
+    if entry is None:
+        return bool(id) and failure.id == id
+    return entry.policy.mode is not StsMode.NONE  # RFC 8461 §6
 
 
 def _date(at_us: int) -> str:

@@ -43,6 +43,7 @@ from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
+from postroad.node.frames import FetchSts, Frame, StsChanged, StsTold
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
 from postroad.node.wiring import report_way
@@ -55,6 +56,7 @@ from postroad.node.wiring.machine_doors import MachineDoors
 from postroad.node.wiring.room import DescriptorRoom
 from postroad.node.wiring.secret import node_secret
 from postroad.node.wiring.sending import Reached, Sending, Tell
+from postroad.node.wiring.sts import WorkerSts
 from postroad.node.wiring.tables import Tables
 from postroad.node.wiring.world import World
 from postroad.operate.operator import Operator, OperatorRequest, OperatorResult
@@ -112,8 +114,10 @@ class Assembly:
         ask_all: Ask | None = None,
         ticket_secret: Callable[[], bytes] = lambda: b"",
         bans: Bans | None = None,
+        ask_sts: Callable[[Frame], None] | None = None,
     ) -> None:
-        """`bans`: those in force, which the caller keeps."""
+        """`bans`: those in force, which the caller keeps. `ask_sts`: to the office of MTA-STS policies; None: nobody
+        asks for such policies."""
         self.number = number
         self.misconfigured = False  # whether it cannot start as the settings and their files are
         self._settings = settings
@@ -143,6 +147,7 @@ class Assembly:
         self._quotas = QuotaTable()
         self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+        self._sts = WorkerSts(ask_sts, world.clock.now_us, loop, world.fetcher) if ask_sts is not None else None
         self.local = MachineDoors(
             world=world, loop=loop, pool=self._pool, edition=lambda: self._edition, setup=self._submit_setup,
             say=self._note_text, say_once=self._note_once,
@@ -315,6 +320,8 @@ class Assembly:
         self.sending.take(edition.sending, edition.tables.sending_maps, edition.report)
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
+        if self._sts is not None:
+            self._sts.take(edition.sts, edition.resolver)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
         self._sizes.take(edition.deliver.size_memory_s)
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
@@ -484,6 +491,8 @@ class Assembly:
         if self._questions is not None:
             await self._questions.close()
         self._opener.cancel()
+        if self._sts is not None:
+            self._sts.close()
         if self._counts is not None:
             self._counts.cancel()
             await asyncio.wait([self._counts])
@@ -688,6 +697,11 @@ class Assembly:
     def hear(self, told: TallyFrame) -> None:
         """Takes the counts of the other workers."""
         self._tally.hear(told, self._world.clock.now_us())
+
+    def hear_sts(self, frame: StsTold | StsChanged | FetchSts) -> None:
+        """Takes what the office of MTA-STS policies says."""
+        if self._sts is not None:
+            self._sts.hear(frame)
 
     def banned(self) -> None:
         """Ends the sessions of clients that have just been banned (`bans`)."""

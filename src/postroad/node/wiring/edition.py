@@ -39,6 +39,7 @@ from postroad.queue.pace import PaceTable
 from postroad.receive.options import ListenerOptions, LocalOptions, ReceiveOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.trust.key_store import KeyOptions
+from postroad.trust.sts_fetch import StsOptions
 from postroad.world.tls import ClientTls, ServerTls, server_tls
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Edition(msgspec.Struct, frozen=True):
     report: ReportOptions
     hostname: str
     deliver: DeliverOptions
+    sts: StsOptions
     queue: QueueOptions
     pace: PaceTable
     etrn: EtrnOptions
@@ -156,6 +158,7 @@ def make(
         report=options.report_options(settings),
         hostname=settings.hostname,
         deliver=options.deliver_options(settings),
+        sts=options.sts_options(settings),
         queue=options.queue_options(settings),
         pace=options.pace_table(settings),
         etrn=options.etrn_options(settings),

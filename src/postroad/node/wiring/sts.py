@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.tls_policy import NO_STS, StsAnswer, StsMode, TlsFailure
-from postroad.node.frames import AskSts, FetchSts, Frame, StsFetchDone, StsTold
+from postroad.node.frames import AskSts, FetchSts, Frame, StsChanged, StsFetchDone, StsTold
 from postroad.trust.sts import record_name
 from postroad.trust.sts_fetch import StsFetched, StsOptions, StsRecordFound, ask_record, fetch
 from postroad.world.dns import Resolver
@@ -88,7 +88,18 @@ class WorkerSts:
 
     # ---- Frames of the supervisor
 
-    def told(self, told: StsTold) -> None:
+    def hear(self, frame: StsTold | StsChanged | FetchSts) -> None:
+        match frame:
+            case StsTold():
+                self._hear_told(frame)
+            case StsChanged(domain):  # what was told is not so any more
+                self._told.pop(domain, None)
+            case FetchSts():
+                task = self._loop.create_task(self._fetch(frame))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _hear_told(self, told: StsTold) -> None:
         self._told.pop(told.domain, None)
         self._told[told.domain] = told
         while len(self._told) > ANSWERS_MAX:
@@ -96,16 +107,6 @@ class WorkerSts:
         for future in self._waiting.pop((told.domain, told.id), ()):
             if not future.done():
                 future.set_result(told)
-
-    def changed(self, domain: str) -> None:
-        """What was told is not so any more."""
-        self._told.pop(domain, None)
-
-    def fetch(self, wanted: FetchSts) -> None:
-        """Fetch a policy, and tell the office."""
-        task = self._loop.create_task(self._fetch(wanted))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, wanted: FetchSts) -> None:
         domain, id = wanted.domain, wanted.id
