@@ -11,6 +11,7 @@ class MtaStsSection(Section):
     """Policies by which other domains say that their mail servers have TLS with valid certificates (MTA-STS). A policy
     is fetched by HTTPS when mail is sent, kept on the disk, and renewed about once a day."""
 
+    testing: bool = of(StsOptions.testing)
     time_s: Seconds = of(StsOptions.time_s, source="RFC 8461 §3.3")
     ca_file: File | None = of(StsOptions.ca_file, default=None, example='"tls/roots.pem"')
     port: int = of(StsOptions.port, unit="port")

@@ -422,7 +422,7 @@ def mx_options(settings: Settings) -> MxOptions:
 
 
 def sts_options(settings: Settings) -> StsOptions:
-    return _into(StsOptions, settings.mta_sts, loopback=settings.mx.loopback)
+    return _into(StsOptions, settings.mta_sts, loopback=settings.mx.loopback, is_on=False)
 
 
 def srs_options(settings: Settings) -> SrsOptions:

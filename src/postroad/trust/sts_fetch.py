@@ -80,6 +80,13 @@ class StsOptions(msgspec.Struct, frozen=True):
             description="How much memory, and about as much of the disk, all kept policies may take.",
         ),
     ] = 32 * 1024 * 1024
+    testing: Annotated[
+        bool,
+        Meta(
+            description="Whether all policies count as if they were for testing: mail goes whatever they say, and what "
+            "would have failed stands in the history."
+        ),
+    ] = False
     loopback: bool = False
     is_on: bool = True
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from postroad.check.bans import Ban
+from postroad.mail.tls_policy import StsAnswer, StsMode, StsPolicy, TlsFailure
 from postroad.node import frames
 from postroad.node.frames import BadFrame, Frame, LanePace
 from postroad.node.sockets import Endpoint
@@ -15,10 +16,12 @@ from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorR
 from postroad.operate.requests import Activity, Doing, HistoryBehind, LeftAlone
 from postroad.protocol.etrn import EtrnKind, Wish
 from postroad.store.values import Selection
+from postroad.trust.sts_fetch import StsFetched
 
 COUNTS = ({"s": 2, "cnet 192.0.2.0/24": 1}, ((7, {"f192.0.2.1": 3}, {"f192.0.2.1": 1}),))
 REQUEST = OperatorRequest(OperatorAction.FAIL, (Selection(ids=(1, 2)), Selection(recipient="a@x")), True, "op", "why")
 SETTINGS = {"hostname": "mx.example.org", "listener": [{"name": "a", "port": 25}], "tls": {"ticket_s": 1.5}}
+POLICY = StsPolicy("a.example", "1", StsMode.TESTING, ("*.a.example",), 86_400, ("version: STSv1",))
 EXAMPLES: tuple[Frame, ...] = (
     frames.TallyTold(COUNTS),
     frames.SendingTold(COUNTS),
@@ -36,6 +39,10 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.SendingForgotten(("maada", "raada")),
     frames.NoticeWanted("the limit of the account ada is reached"),
     frames.KeysChanged(),
+    frames.StsTold("a.example", "1", StsAnswer(POLICY, TlsFailure.STS_WEBPKI_INVALID, "expired", "https://x"), 5, 6),
+    frames.StsTold("a.example", "", StsAnswer(), 5),
+    frames.StsChanged("a.example"),
+    frames.FetchSts(7, "a.example", "1"),
     frames.Prepare(9, SETTINGS),
     frames.Commit((Endpoint("192.0.2.1", 587),)),
     frames.Abandon(),
@@ -53,6 +60,9 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.ReleasePermit(("example.org",)),
     frames.Succeeded(("example.org",), 9),
     frames.OpeningFailed(("example.org",), others=True),
+    frames.AskSts("a.example", "1"),
+    frames.StsFetchDone(7, StsFetched(POLICY, notes=("line 3 is none",))),
+    frames.StsFetchDone(7, StsFetched(None, TlsFailure.STS_POLICY_INVALID, "no mx")),
     frames.LimitReached("maada", "the limit of the account ada is reached"),
     frames.AskTokens("example.org", ("example.org",), 11),
     frames.Prepared(9, "tls.key: no such file"),

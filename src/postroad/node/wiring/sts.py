@@ -66,7 +66,13 @@ class WorkerSts:
         answer = told.answer
         if told.expires_us <= now_us:
             answer = msgspec.structs.replace(answer, policy=None, source="")
-        return _with_lost_record(answer, domain, found)
+        return self._as_set(_with_lost_record(answer, domain, found))
+
+    def _as_set(self, answer: StsAnswer) -> StsAnswer:
+        policy = answer.policy
+        if not self._options.testing or policy is None or policy.mode is not StsMode.ENFORCE:
+            return answer
+        return msgspec.structs.replace(answer, policy=msgspec.structs.replace(policy, mode=StsMode.TESTING))
 
     def _holds(self, told: StsTold, id: str) -> bool:
         return self._now_us() < told.until_us and id in ("", told.id)

@@ -213,6 +213,16 @@ async def test_a_loopback_address_if_it_is_allowed(world: World) -> None:
     assert world.requests[0].url == "https://mta-sts.a.example:8443/.well-known/mta-sts.txt"
 
 
+async def test_policies_that_count_as_for_testing(world: World) -> None:
+    world.options = StsOptions(testing=True)
+    answer = await world.ask()
+    assert answer.policy is not None and answer.policy.mode is StsMode.TESTING
+    assert "mode: enforce" in answer.policy.lines
+    world.options = StsOptions()
+    answer = await world.ask()
+    assert answer.policy is not None and answer.policy.mode is StsMode.ENFORCE
+
+
 async def test_roots_that_cannot_be_read(world: World) -> None:
     world.options = StsOptions(ca_file="/nowhere")
     answer = await world.ask()
