@@ -24,6 +24,7 @@ from typing import Any, Final
 from postroad.check.origin_decision import Decision, MessageFacts, fits, of_client, of_message
 from postroad.check.origin_options import CheckMode, OriginChecks, OriginOptions, Quarantine
 from postroad.mail import evaluation, message
+from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
@@ -107,7 +108,7 @@ class OriginInspector:
 
     def is_exempt_account(self, identity: str) -> bool:
         accounts = self.options.exempt_accounts
-        return bool(identity) and (_EVERY_ACCOUNT in accounts or identity in accounts)
+        return bool(identity) and (_EVERY_ACCOUNT in accounts or canonical_account(identity) in accounts)
 
 
 class OriginInspection:

@@ -137,7 +137,11 @@ def origin_options(settings: Settings) -> OriginOptions:
     """What holds for the checks of all listeners."""
     section = settings.checks
     dkim = _into(DkimOptions, section, skew_s=int(section.clock_skew_s))
-    return _into(OriginOptions, section, receiver=settings.hostname, dkim=dkim, asking=_into(AskingLimits, section))
+    accounts = tuple(map(canonical_account, section.exempt_accounts))
+    limits = _into(AskingLimits, section)
+    return _into(
+        OriginOptions, section, receiver=settings.hostname, dkim=dkim, asking=limits, exempt_accounts=accounts
+    )
 
 
 def policy_options(settings: Settings, listener: ListenerSection) -> PolicyOptions:

@@ -125,6 +125,8 @@ _OURS: Final[dict[str, str]] = {
     "notify_classes": "postmaster",
     "2bounce_notice_recipient": "postmaster",
     "maillog_file": "path under [log]",
+    "policyd-spf_time_limit": "waiting_max_s under [checks]",
+    "reject_unknown_client_hostname": 'iprev = "enforce" of a [[listener]]',
     "smtpd_authorized_verp_clients": "xverp under [extensions]",
     "authorized_verp_clients": "xverp under [extensions]",
 }
@@ -141,7 +143,10 @@ _NEEDLESS: Final[dict[str, str]] = {
 }
 
 _ORDER: Final = "Postroad has no lists of restrictions: the role of a [[listener]] sets the rules and their order"
-_FILTERS: Final = "Postroad has no milters: a filter that speaks SMTP works (docs/proxies.md)"
+_FILTERS: Final = (
+    "Postroad has no milters. In the place of opendkim and opendmarc stand dkim and dmarc of a [[listener]] "
+    "(docs/checks.md); for others, a filter that speaks SMTP works (docs/proxies.md)"
+)
 _NONE: Final[dict[str, str]] = {
     **dict.fromkeys(("smtpd_milters", "non_smtpd_milters", "milter_default_action", "milter_protocol"), _FILTERS),
     "content_filter": "In Postroad a [[next_hop]] leads the mail to a filter (docs/proxies.md)",

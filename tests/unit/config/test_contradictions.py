@@ -49,6 +49,35 @@ ALIASES_ONLY = 'deliver = "aliases"\n'
 
 WRONG: list[tuple[str, str, str, str, str]] = [
     (
+        "a redirection to nowhere", DOMAIN + listener('dmarc = "enforce"', 'quarantine = "redirect"'),
+        "listener[1].quarantine", "There is no mailbox to which mail in quarantine goes", "Add quarantine_to",
+    ),
+    (
+        "a mailbox for quarantine without a redirection",
+        DOMAIN + listener('dmarc = "enforce"', 'quarantine_to = "a@example.org"'),
+        "listener[1].quarantine_to", 'no effect without quarantine = "redirect"', 'Add quarantine = "redirect"',
+    ),
+    (
+        "a field for quarantine that is held", DOMAIN + listener('dmarc = "enforce"', 'quarantine_field = "X-Junk: a"'),
+        "listener[1].quarantine_field", 'no effect without quarantine = "field"', 'Add quarantine = "field"',
+    ),
+    (
+        "quarantine without DMARC", DOMAIN + listener('quarantine = "field"'),
+        "listener[1].quarantine", 'no effect without dmarc = "enforce"', 'Add dmarc = "enforce"',
+    ),
+    (
+        "temporary failures of nothing", DOMAIN + listener('temporary_failure = "defer"'),
+        "listener[1].temporary_failure", 'no check of this listener is set to "enforce"', "Set a check",
+    ),
+    (
+        "seals that nobody looks at", DOMAIN + listener('arc = "off"') + '[checks]\narc_forwarders = "a.test"\n',
+        "checks.arc_forwarders", "no listener looks at ARC", 'Add arc = "mark"',
+    ),
+    (
+        "a node that believes itself", DOMAIN + listener() + '[checks]\nbelieved_authserv_ids = "mail.example.org"\n',
+        "checks.believed_authserv_ids", "is the name of this node itself", "Name hosts in front",
+    ),
+    (
         "a canonical map that is not there", '[rewrite]\ncanonical_maps = "hash:/etc/postfix/canonical"\n',
         "rewrite.canonical_maps[1]", "There is no map 'hash:/etc/postfix/canonical'", "Declare a table of Postfix",
     ),
@@ -885,6 +914,10 @@ RIGHT: list[tuple[str, str]] = [
     ),
     ("nothing at all", ""),
     ("mail in", listener() + DOMAIN),
+    (
+        "mail in quarantine that goes elsewhere",
+        listener('dmarc = "enforce"', 'quarantine = "redirect"', 'quarantine_to = "junk@example.org"') + DOMAIN,
+    ),
     (
         "placeholders, and the braces of others",
         domain(

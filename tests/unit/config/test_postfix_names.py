@@ -40,7 +40,7 @@ def test_a_parameter_that_needs_no_setting_here() -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("smtpd_milters", "Postroad has no milters: a filter that speaks SMTP works"),
+        ("smtpd_milters", "Postroad has no milters. In the place of opendkim and opendmarc stand dkim and dmarc"),
         ("smtpd_client_restrictions", "Postroad has no lists of restrictions: the role of a [[listener]]"),
     ],
 )
