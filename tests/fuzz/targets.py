@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, dkim, grammar, porter, server, spf, trust
+from tests.fuzz import bdat, client, dkim, grammar, porter, server, spf, sts, trust
 
 HERE = Path(__file__).parent
 
@@ -74,6 +74,12 @@ _TERMS = (
 )  # fmt: skip
 
 
+_STS = (
+    b"v=STSv1; id=1", b"; ", b"=", b"\n\n", b"version: STSv1\n", b"mode: enforce\n", b"mode: testing\n",
+    b"mode: none\n", b"mx: ", b"mx: mx.a.example\n", b"*.", b"a.example", b"max_age: 86400\n", b"31557601", b": ", b":", b"192.0.2.1",
+)  # fmt: skip
+
+
 class Check(Protocol):
     def __call__(self, data: bytes, *, hasty: bool = False) -> None: ...
 
@@ -113,6 +119,7 @@ TARGETS = {
         Target("bdat", bdat.check, _COMMON),
         Target("porter", porter.check, _COMMON + _FRAMES),
         Target("authres", trust.check_authres, _COMMON + _RESULTS),
+        Target("sts", sts.check, _COMMON + _STS),
         Target("spf", spf.check, _COMMON + _TERMS),
         Target("dmarc", trust.check_dmarc, _COMMON + _POLICIES),
         Target("dkim", dkim.check, _COMMON + _SIGNATURES),

@@ -48,6 +48,7 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """What servers must prove; "" for the system's roots. OSError and ssl.SSLError for a file that holds none."""
     context = ssl.create_default_context(cafile=ca_file or None)
     context.hostname_checks_common_name = False  # RFC 9110 §4.3.4
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # who wraps a socket decides (`_HttpsConnection`)
     return context
 
 
