@@ -8,6 +8,7 @@ its lines by a plain comparison of labels.
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import msgspec
 
@@ -48,15 +49,20 @@ def _matches(pattern: list[str], host: list[str]) -> bool:
     return pattern == host
 
 
-_SEEDS = (
-    "v=STSv1; id=1\n\nversion: STSv1\r\nmode: enforce\r\nmx: mx.a.example\r\nmx: *.a.example\r\nmax_age: 604800\r\n",
-    "v=STSv1; id=20160831085700Z;\n\nversion: STSv1\nmode: none\nmax_age: 0",
-    "v=STSv1;id=1\nv=STSv1;id=2\n\nversion:STSv1\nmode:testing\nmx:\t*.example \nmax_age: 9999999999\nx.y-z: ä\n\n",
-    "v=STSv1 ; x=y ; id=a ;\n\nversion: STSv1\nversion: x\nmode: enforce\nmx: 192.0.2.1\nmx: .a.example\nmax_age: 1",
-    "v=spf1 -all\n\n<html>", "", "v=STSv1; id=" + "9" * 33,
-    "\n\nversion: STSv1\nmode: enforce\nmx: " + "a." * 130 + "b\nmx: *.*.b\nmx: *\nmax_age: 9",
+_RECORDS = (
+    "v=STSv1; id=1", "v=STSv1; id=20160831085700Z;", "v=STSv1;id=1\nv=STSv1;id=2", "v=STSv1 ; x=y ; id=a ;",
+    "v=spf1 -all", "v=STSv1; id=" + "9" * 33,
+)  # fmt: skip
+_FILES = (
+    "version: STSv1\r\nmode: enforce\r\nmx: mx.a.example\r\nmx: *.a.example\r\nmax_age: 604800\r\n",
+    "version: STSv1\nmode: none\nmax_age: 0",
+    "version:STSv1\nmode:testing\nmx:\t*.example \nmax_age: 9999999999\nx.y-z: ä\n\n",
+    "version: STSv1\nversion: x\nmode: enforce\nmx: 192.0.2.1\nmx: .a.example\nmax_age: 1",
+    "<html>",
+    "version: STSv1\nmode: enforce\nmx: " + "a." * 130 + "b\nmx: *.*.b\nmx: *\nmax_age: 9",
 )  # fmt: skip
 
 
 def seeds() -> dict[str, bytes]:
-    return {f"{number:02}": choices.written(0, 9, number, text.encode()) for number, text in enumerate(_SEEDS)}
+    pairs = product(enumerate(_RECORDS), enumerate(_FILES))
+    return {f"{a}-{b}": choices.written(0, 9, a, f"{record}\n\n{file}".encode()) for (a, record), (b, file) in pairs}

@@ -76,7 +76,8 @@ _TERMS = (
 
 _STS = (
     b"v=STSv1; id=1", b"; ", b"=", b"\n\n", b"version: STSv1\n", b"mode: enforce\n", b"mode: testing\n",
-    b"mode: none\n", b"mx: ", b"mx: mx.a.example\n", b"*.", b"a.example", b"max_age: 86400\n", b"31557601", b": ", b":", b"192.0.2.1",
+    b"mode: none\n", b"mx: ", b"mx: mx.a.example\n", b"*.", b"a.example", b"max_age: 86400\n", b"31557601", b": ", b":",
+    b"192.0.2.1",
 )  # fmt: skip
 
 
