@@ -43,6 +43,7 @@ from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
+from postroad.mail.tls_policy import StsPolicies, no_sts
 from postroad.node.frames import FetchSts, Frame, StsChanged, StsTold
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
@@ -147,7 +148,10 @@ class Assembly:
         self._quotas = QuotaTable()
         self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
-        self._sts = WorkerSts(ask_sts, world.clock.now_us, loop, world.fetcher) if ask_sts is not None else None
+        self._sts_worker: WorkerSts | None = None
+        self._sts: StsPolicies = no_sts  # asked for the MTA-STS policies of domains
+        if ask_sts is not None:
+            self._sts = self._sts_worker = WorkerSts(ask_sts, world.clock.now_us, loop, world.fetcher)
         self.local = MachineDoors(
             world=world, loop=loop, pool=self._pool, edition=lambda: self._edition, setup=self._submit_setup,
             say=self._note_text, say_once=self._note_once,
@@ -320,8 +324,8 @@ class Assembly:
         self.sending.take(edition.sending, edition.tables.sending_maps, edition.report)
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
-        if self._sts is not None:
-            self._sts.take(edition.sts, edition.resolver)
+        if self._sts_worker is not None:
+            self._sts_worker.take(edition.sts, edition.resolver)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
         self._sizes.take(edition.deliver.size_memory_s)
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
@@ -491,8 +495,8 @@ class Assembly:
         if self._questions is not None:
             await self._questions.close()
         self._opener.cancel()
-        if self._sts is not None:
-            self._sts.close()
+        if self._sts_worker is not None:
+            self._sts_worker.close()
         if self._counts is not None:
             self._counts.cancel()
             await asyncio.wait([self._counts])
@@ -700,8 +704,8 @@ class Assembly:
 
     def hear_sts(self, frame: StsTold | StsChanged | FetchSts) -> None:
         """Takes what the office of MTA-STS policies says."""
-        if self._sts is not None:
-            self._sts.hear(frame)
+        if self._sts_worker is not None:
+            self._sts_worker.hear(frame)
 
     def banned(self) -> None:
         """Ends the sessions of clients that have just been banned (`bans`)."""
