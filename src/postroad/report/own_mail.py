@@ -17,6 +17,7 @@ from postroad.report.text import clean, field
 
 LISTENER: Final = "report"  # Peer.listener of a DSN to a sender
 LISTENER_POSTMASTER: Final = "report-postmaster"  # and of mail to the postmaster, whose own failure is told to nobody
+LISTENER_FEEDBACK: Final = "report-to-domain"  # and of reports to other domains (`report.feedback_mail`)
 
 
 @lru_cache(maxsize=16)

@@ -24,7 +24,9 @@ FAULTS_MAX: Final = 20
 
 # RFC 3986 §3; RFC 9989 §4.8: "," and "!" must be encoded.
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@$&'()*+=-]|%[0-9A-Fa-f]{2})+")
-_SIZE: Final = re.compile(r"![0-9]+[kmgt]?\Z", re.IGNORECASE)  # obs-dmarc-report-size
+_SIZE: Final = re.compile(r"!([0-9]+)([kmgt]?)\Z", re.IGNORECASE)  # obs-dmarc-report-size
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_DIGITS_MAX: Final = 12  # of a size
 _REPORT_OPTIONS: Final = ("0", "1", "d", "s")
 _OLD: Final = frozenset(("pct", "rf", "ri"))  # of RFC 7489; RFC 9989 §C.5.2
 _SHOWN_MAX: Final = 60
@@ -54,7 +56,8 @@ class Psd(enum.Enum):
 class DmarcRecord(msgspec.Struct, frozen=True):
     """`policy`, `subdomains`, `nonexistent`: p=, sp=, np=; None: there is no such tag. `usable`: whether DMARC applies
     (RFC 9989 §4.10.1); a record that is not usable still takes part in a tree walk. `aggregate`, `failure`: the URIs of
-    rua= and ruf=. `options`: fo=. `faults`: what is wrong with it, for people."""
+    rua= and ruf=. `options`: fo=. `faults`: what is wrong with it, for people. `sizes`: URIs of rua= with the most
+    octets that they take (RFC 7489 §6.2; RFC 9989 §4.8 lets reporters ignore it)."""
 
     policy: Policy = Policy.NONE
     subdomains: Policy | None = None
@@ -69,6 +72,11 @@ class DmarcRecord(msgspec.Struct, frozen=True):
     usable: bool = True
     faults: tuple[str, ...] = ()
     text: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def size_max(self, uri: str) -> int:
+        """The most octets that this URI of rua= takes; 0: it does not say."""
+        return next((size for each, size in self.sizes if each == uri), 0)
 
 
 def is_record(text: str) -> bool:
@@ -132,6 +140,7 @@ def _parsed(text: str) -> DmarcRecord:
         usable=usable,
         faults=tuple(faults[:FAULTS_MAX]),
         text=text,
+        sizes=reader.sizes("rua"),
     )
 
 
@@ -187,6 +196,16 @@ class _Reader:
                 self._fault(name, each.strip(" \t"), "must be URIs, such as mailto:reports@example.org")
         if value.count(",") >= URIS_MAX:
             self._faults.append(f"the tag {name}= has more than {URIS_MAX} URIs")
+        return tuple(found)
+
+    def sizes(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The URIs with a size. It is only called if `uris` has been."""
+        found: list[tuple[str, int]] = []
+        for each in self._found.get(name, "").split(",", URIS_MAX + 1)[:URIS_MAX]:
+            written = each.strip(" \t")
+            size = _SIZE.search(written)
+            if size is not None and len(size[1]) <= _DIGITS_MAX:
+                found.append((written[: size.start()], int(size[1]) * _UNITS[size[2].lower()]))
         return tuple(found)
 
     def options(self) -> tuple[str, ...]:

@@ -257,6 +257,11 @@ class DayReader:
             for part in codec.split_events(zlib.decompress(octets)):
                 yield from part
 
+    def commits(self) -> Iterator[list[Event]]:
+        """All events of the day, commit by commit, in their order."""
+        for (octets,) in self._connection.execute("SELECT events FROM batch ORDER BY id"):
+            yield from codec.split_events(zlib.decompress(octets))
+
     def _batches(self, name: int) -> set[int]:
         found: set[int] = set()
         for hashes, batches in self._connection.execute(
