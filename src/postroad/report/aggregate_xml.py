@@ -16,7 +16,7 @@ import msgspec
 
 from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, Period, Reporter, SpfSeen, report_id
 from postroad.report.text import shorten
-from postroad.trust.dmarc_record import DmarcRecord, Policy
+from postroad.trust.dmarc_record import DmarcRecord
 from postroad.trust.results import (
     FAIL,
     NEUTRAL,
@@ -77,7 +77,8 @@ def _metadata(report: AggregateReport) -> Iterable[str]:
     if reporter.more:
         yield _element(4, "extra_contact_info", reporter.more)
     yield _element(4, "report_id", report.id)
-    yield f"    <date_range>\n      <begin>{period.begin_s}</begin>\n      <end>{period.end_s}</end>\n    </date_range>\n"
+    yield f"    <date_range>\n      <begin>{period.begin_s}</begin>\n"
+    yield f"      <end>{period.end_s}</end>\n    </date_range>\n"
     if report.errors:
         yield _element(4, "error", shorten("; ".join(report.errors), 4 * _TEXT_MAX))
     if report.generator:
@@ -158,11 +159,6 @@ def _preference(seen: DkimSeen, author: str) -> int:
         return 0
     related = author.endswith("." + seen.domain) or seen.domain.endswith("." + author)
     return 1 if related else 2
-
-
-def enforces(policy: Policy) -> bool:
-    """Whether mail that passes is one that was spared an action ("pass" as a disposition)."""
-    return policy is not Policy.NONE
 
 
 def _element(indent: int, name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What reports to other domains say (DMARC aggregate reports and TLS reports), as values, and how such a report is named.
+"""What reports to other domains say (DMARC aggregate reports, TLS reports), as values, and how a report is named.
 
 What always holds: everything that names a report (its id, its file, the Message-ID of the mail) follows from kind,
 domain, day and reporter alone. So a report that is made again after a crash has the same names, and whoever gets it
