@@ -49,6 +49,7 @@ from postroad.protocol.limits import ProtocolLimits
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceRule, PaceTable, parse_rate
 from postroad.receive.options import ExtensionOptions, ListenerOptions, LocalOptions, ReceiveOptions
+from postroad.report.feedback_options import FeedbackOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.route import options as route
 from postroad.route.alias_file import AliasLimits
@@ -546,6 +547,13 @@ def history_options(settings: Settings) -> HistoryOptions:
 
 def report_options(settings: Settings) -> ReportOptions:
     return _into(ReportOptions, settings.dsn, hostname=settings.hostname, postmaster=settings.postmaster)
+
+
+def feedback_options(settings: Settings) -> FeedbackOptions:
+    return _into(
+        FeedbackOptions, settings.feedback, hostname=settings.hostname, mailboxes=(),
+        keep_days=settings.history.keep_days,
+    )  # fmt: skip
 
 
 def report_limits(settings: Settings) -> ReportLimits:

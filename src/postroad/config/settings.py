@@ -11,6 +11,7 @@ from postroad.config.accounts import AuthSection, BansSection
 from postroad.config.certificates import TlsSection
 from postroad.config.checks import ChecksSection
 from postroad.config.dkim import DkimSection
+from postroad.config.feedback import FeedbackSection
 from postroad.config.field import UNSET, Section, setting, several, table, tables
 from postroad.config.limits import LimitsSection
 from postroad.config.listening import ListenerSection
@@ -134,6 +135,7 @@ class Settings(Section):
     store: StoreSection = table(StoreSection)
     history: HistorySection = table(HistorySection)
     dsn: DsnSection = table(DsnSection)
+    feedback: FeedbackSection = table(FeedbackSection)
     log: LogSection = table(LogSection)
     memory: MemorySection = table(MemorySection)
 

@@ -107,7 +107,7 @@ class FeedbackSending:
         for day in range(today - LATE_DAYS, today):
             if date_of(day) not in there and await self._collect(day, now_us):
                 there.append(date_of(day))
-        self._clear(there, today)
+        there = await self._off_loop(lambda: self._without_old(there, today))
         pause_s = IDLE_S
         for date in there:
             if date not in self._finished:
@@ -128,12 +128,13 @@ class FeedbackSending:
             self._doors.log("error", f"the reports for {date_of(day)} cannot be made yet: {why}")
         return not why
 
-    def _clear(self, there: Iterable[str], today: int) -> None:
+    def _without_old(self, there: Iterable[str], today: int) -> list[str]:
         """Forgets days that are too old."""
         oldest = date_of(today - max(self._options.keep_days, LATE_DAYS + 1))
         for date in [each for each in there if each < oldest]:
             feedback_days.remove(self._doors.folder, date)
             self._finished.discard(date)
+        return [each for each in there if each >= oldest]
 
     async def _serve(self, date: str) -> float:
         """Does what is due of one day. Returns how long until more is."""

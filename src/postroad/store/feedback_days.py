@@ -125,7 +125,7 @@ class DayMaker:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._beside}{ending}")
         os.close(os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._connection = _connect(self._beside)
+        self._connection = _connect(self._beside, "rw")
         self._connection.execute("PRAGMA synchronous = OFF")  # the file has no name yet; `done` syncs it
         self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
         self._connection.execute("BEGIN")
@@ -177,7 +177,7 @@ class FeedbackDay:
     """The file of a day. `writes`: for its one writer; else it is only read."""
 
     def __init__(self, path: Path, *, writes: bool = False) -> None:
-        self._connection = _connect(path) if writes else _reader(path)
+        self._connection = _connect(path, "rw") if writes else _reader(path)
 
     def close(self) -> None:
         self._connection.close()
@@ -305,16 +305,18 @@ def _octets(sending: DaySending) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+def _reader(path: Path) -> sqlite3.Connection:
+    return _connect(path, "ro")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """`mode`: ro or rw; a file that is not there is never made."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S, isolation_level=None,
+        check_same_thread=False,
+    )  # fmt: skip
+    if mode == "ro":
+        return connection
     for pragma in ("journal_mode = DELETE", "synchronous = FULL", "temp_store = MEMORY", "secure_delete = 0"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
-
-
-def _reader(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA query_only = 1")
     return connection

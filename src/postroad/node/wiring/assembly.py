@@ -51,6 +51,7 @@ from postroad.node.wiring import report_way
 from postroad.node.wiring.asking import NextHopQuestions
 from postroad.node.wiring.authentication import placed
 from postroad.node.wiring.edition import Edition, ListenerPart, make
+from postroad.node.wiring.feedback import FeedbackReports
 from postroad.node.wiring.fitting import Fitting
 from postroad.node.wiring.keys import WorkerKeys
 from postroad.node.wiring.machine_doors import MachineDoors
@@ -286,6 +287,13 @@ class Assembly:
             queued=self.queue.add,
             log=self._note,
         )
+        self.feedback: FeedbackReports | None = None
+        if self.number == 0:
+            self.feedback = FeedbackReports(
+                world=world, loop=loop, state_dir=Path(edition.settings.state_dir),
+                resolver=lambda: self._edition.resolver, new_id=self.spool.new_id, accept=self.spool.accept,
+                queued=self.queue.add, log=self._note_level,
+            )
         self._starter = QueueStarter(
             options=edition.etrn,
             routing=edition.tables.routing,
@@ -331,6 +339,8 @@ class Assembly:
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
+        if self.feedback is not None:
+            self.feedback.take(edition.feedback)
         await self._take_listeners(edition, sockets)
 
     def _take_tables(self, tables: Tables) -> None:
@@ -483,6 +493,8 @@ class Assembly:
     async def stop(self, limit_s: float) -> None:
         """Lets no new session in. What is under way ends within the limit; the rest stays in the spool."""
         self.local.close()
+        if self.feedback is not None:
+            await self.feedback.stop()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]

@@ -37,6 +37,7 @@ from postroad.node.wiring.world import World
 from postroad.queue.options import QueueOptions
 from postroad.queue.pace import PaceTable
 from postroad.receive.options import ListenerOptions, LocalOptions, ReceiveOptions
+from postroad.report.feedback_options import FeedbackOptions
 from postroad.report.options import LogOptions, ReportOptions
 from postroad.trust.key_store import KeyOptions
 from postroad.trust.sts_fetch import StsOptions
@@ -74,6 +75,7 @@ class Edition(msgspec.Struct, frozen=True):
     files_reserved: int
     report_limits: ReportLimits
     report: ReportOptions
+    feedback: FeedbackOptions
     hostname: str
     deliver: DeliverOptions
     sts: StsOptions
@@ -156,6 +158,7 @@ def make(
         files_reserved=settings.limits.files_reserved,
         report_limits=options.report_limits(settings),
         report=options.report_options(settings),
+        feedback=options.feedback_options(settings),
         hostname=settings.hostname,
         deliver=options.deliver_options(settings),
         sts=options.sts_options(settings),
