@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, Period, Reporter, SpfSeen, report_id
+from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, Period, ReportingNode, SpfSeen, report_id
 from postroad.report.text import shorten
 from postroad.trust.dmarc_record import DmarcRecord
 from postroad.trust.results import (
@@ -43,7 +43,7 @@ class AggregateReport(msgspec.Struct, frozen=True):
     """`domain`: the policy domain. `record`: its record as it was found last. `rows`: each with its number of messages.
     `errors`: what was wrong, for people; `generator`: the program."""
 
-    reporter: Reporter
+    reporter: ReportingNode
     period: Period
     domain: str
     record: DmarcRecord

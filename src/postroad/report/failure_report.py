@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail import message, trace
-from postroad.report.feedback import Reporter
+from postroad.report.feedback import ReportingNode
 from postroad.report.text import ascii_of, field, shorten
 
 FIELDS_MAX: Final = 100
@@ -69,7 +69,7 @@ def failure_subject(report: FailureReport) -> str:
     return f"DMARC failure report: {ascii_of(report.author)}"
 
 
-def failure_parts(report: FailureReport, reporter: Reporter) -> Iterable[str]:
+def failure_parts(report: FailureReport, reporter: ReportingNode) -> Iterable[str]:
     """The three parts of the message, each with its header fields and a CRLF at the end."""
     text = (
         f"This is a report on a message that names {ascii_of(report.author)} as its author and failed DMARC. It came "
@@ -81,7 +81,7 @@ def failure_parts(report: FailureReport, reporter: Reporter) -> Iterable[str]:
     yield "Content-Type: text/rfc822-headers\r\n\r\n" + redacted(report.header, report.secret)
 
 
-def _feedback(report: FailureReport, reporter: Reporter) -> Iterable[str]:
+def _feedback(report: FailureReport, reporter: ReportingNode) -> Iterable[str]:
     """RFC 6591 §3.1, §3.2; RFC 9991 §4."""
     yield "Feedback-Type: auth-failure\r\nVersion: 1\r\nUser-Agent: Postroad\r\nAuth-Failure: dmarc\r\n"
     yield field("Authentication-Results", ascii_of(f"{reporter.hostname}; {report.results}"))

@@ -25,7 +25,7 @@ class FeedbackKind(enum.Enum):
     TLS = "tls"
 
 
-class Reporter(msgspec.Struct, frozen=True):
+class ReportingNode(msgspec.Struct, frozen=True):
     """Who reports. `organization`: its name. `contact`: the mailbox for questions, which is also the sender of the
     mail. `hostname`: of this node; it is part of the ids, so that several nodes of an organization have their own."""
 
@@ -129,13 +129,13 @@ class TlsRow(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
-def report_id(kind: FeedbackKind, domain: str, day: int, reporter: Reporter) -> str:
+def report_id(kind: FeedbackKind, domain: str, day: int, reporter: ReportingNode) -> str:
     """Unique among the reports of this node (RFC 9990 §2.7.1: ``ridfmt``; RFC 8460 §5.3)."""
     number = time.strftime("%Y%m%d", time.gmtime(day * DAY_S))
     return f"{number}.{kind.value}.{domain}@{reporter.hostname}"
 
 
-def file_name(kind: FeedbackKind, domain: str, day: int, reporter: Reporter) -> str:
+def file_name(kind: FeedbackKind, domain: str, day: int, reporter: ReportingNode) -> str:
     """The name of the attachment (RFC 9990 §2.7.2, RFC 8460 §5.1). It has the ``unique-id`` of this node, so that
     reports of several nodes for one day do not take each other's place."""
     period = Period(day)
@@ -144,7 +144,7 @@ def file_name(kind: FeedbackKind, domain: str, day: int, reporter: Reporter) -> 
     return f"{reporter.domain}!{domain}!{period.begin_s}!{period.end_s}!{unique}.{ending}"
 
 
-def message_id(kind: FeedbackKind, domain: str, day: int, destination: str, reporter: Reporter) -> str:
+def message_id(kind: FeedbackKind, domain: str, day: int, destination: str, reporter: ReportingNode) -> str:
     """The Message-ID of the mail to one destination, by which the history finds it."""
     number = time.strftime("%Y%m%d", time.gmtime(day * DAY_S))
     place = hashlib.blake2b(f"{domain} {destination}".encode(), digest_size=10).hexdigest()

@@ -20,7 +20,7 @@ from postroad.mail import trace, wishes
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Envelope, Notify, Peer, Recipient
 from postroad.report.failure_report import FailureReport, failure_parts, failure_subject
-from postroad.report.feedback import FeedbackKind, Period, Reporter, file_name, message_id, report_id
+from postroad.report.feedback import FeedbackKind, Period, ReportingNode, file_name, message_id, report_id
 from postroad.report.own_mail import LISTENER_FEEDBACK, mailbox
 from postroad.report.text import ascii_of, clean, field
 from postroad.store.values import Stored
@@ -43,7 +43,7 @@ class Compressed(msgspec.Struct, frozen=True):
 
 
 def feedback_mail(
-    report: Compressed, reporter: Reporter, to: Address, destination: str, *, id: int, now_us: int
+    report: Compressed, reporter: ReportingNode, to: Address, destination: str, *, id: int, now_us: int
 ) -> Stored:
     """The mail to one destination. `destination`: the URI that names `to`; the Message-ID follows from it."""
     kind, domain = report.kind, report.domain
@@ -84,7 +84,7 @@ def feedback_mail(
     )  # fmt: skip
 
 
-def failure_mail(report: FailureReport, reporter: Reporter, to: Address, *, id: int, now_us: int) -> Stored:
+def failure_mail(report: FailureReport, reporter: ReportingNode, to: Address, *, id: int, now_us: int) -> Stored:
     """The mail about one message that failed (RFC 9991 §4)."""
     name = f"<{report.name}.{id:x}.failure@{reporter.hostname}>"
     octets = "".join((
@@ -119,7 +119,7 @@ def _stored(
     return Stored(envelope, octets)
 
 
-def _explanation(report: Compressed, reporter: Reporter) -> list[str]:
+def _explanation(report: Compressed, reporter: ReportingNode) -> list[str]:
     """For people."""
     what = "DMARC aggregate report" if report.kind is FeedbackKind.DMARC else "TLS report"
     of = (
@@ -134,7 +134,7 @@ def _explanation(report: Compressed, reporter: Reporter) -> list[str]:
     return lines
 
 
-def _from(reporter: Reporter) -> str:
+def _from(reporter: ReportingNode) -> str:
     """From, with the organization as display name: quoted (RFC 5322 §3.2.4), or as encoded words (RFC 2047)."""
     name = clean(reporter.organization)
     if name.isascii():

@@ -15,7 +15,7 @@ import msgspec
 from postroad import __version__
 from postroad.report import aggregate_xml, tls_report
 from postroad.report.aggregate_xml import AggregateReport
-from postroad.report.feedback import DmarcRow, FeedbackKind, Period, Reporter, TlsRow
+from postroad.report.feedback import DmarcRow, FeedbackKind, Period, ReportingNode, TlsRow
 from postroad.report.feedback_mail import Compressed
 from postroad.report.tls_report import TlsReport
 from postroad.trust import dmarc_record
@@ -27,7 +27,7 @@ _TLS: Final = msgspec.msgpack.Decoder(TlsRow)
 
 
 def compressed(
-    kind: FeedbackKind, domain: str, day: int, reporter: Reporter, rows: Sequence[tuple[bytes, int]], *,
+    kind: FeedbackKind, domain: str, day: int, reporter: ReportingNode, rows: Sequence[tuple[bytes, int]], *,
     rows_in_all: int, record: str, size_max: int,
 ) -> Compressed | None:
     """The report. `rows`: those that count most first; `rows_in_all`: how many there are. `record`: of DMARC. None: not
@@ -44,7 +44,7 @@ def compressed(
 
 
 def _written(
-    kind: FeedbackKind, domain: str, day: int, reporter: Reporter, rows: Sequence[tuple[bytes, int]], missing: int,
+    kind: FeedbackKind, domain: str, day: int, reporter: ReportingNode, rows: Sequence[tuple[bytes, int]], missing: int,
     record: str,
 ) -> bytes:
     period = Period(day)

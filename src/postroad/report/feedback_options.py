@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from postroad.report.feedback import FeedbackKind, Reporter
+from postroad.report.feedback import FeedbackKind, ReportingNode
 
 
 class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,5 +118,5 @@ class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(kind for kind, wants in wanted if wants)
 
     @property
-    def reporter(self) -> Reporter:
-        return Reporter(self.organization, self.contact, self.hostname, self.more_contact)
+    def reporter(self) -> ReportingNode:
+        return ReportingNode(self.organization, self.contact, self.hostname, self.more_contact)

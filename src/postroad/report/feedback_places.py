@@ -5,7 +5,7 @@ reports (RFC 9990 §3): else anybody could have all nodes of the world send repo
 destination in another organization that has not said so gets nothing; each destination stands in the answer once; one
 report costs at most a bounded number of DNS queries (`trust.asking`). Never raises but for cancellation.
 
-How it fails: `Places.failed` says that the DNS did not answer; then nobody knows, and the question is for later.
+How it fails: `ReportPlaces.failed` says that the DNS did not answer; then nobody knows, and the question is for later.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ReportPlace(msgspec.Struct, frozen=True):
     size_max: int = 0
 
 
-class Places(msgspec.Struct, frozen=True):
+class ReportPlaces(msgspec.Struct, frozen=True):
     """`found`: the destinations. `refused`: URIs that get nothing, each with the reason. `failed`: why it is not known
     yet."""
 
@@ -49,7 +49,7 @@ def mailbox_of(uri: str) -> Address | None:
     return None if text is None else parse_mailbox(text)
 
 
-async def dmarc_places(dns: Names, policy_domain: str, record: DmarcRecord, *, failure: bool = False) -> Places:
+async def dmarc_places(dns: Names, policy_domain: str, record: DmarcRecord, *, failure: bool = False) -> ReportPlaces:
     """Where reports go that this record asks for: aggregate reports, or failure reports."""
     walker = Walker(dns)
     found: dict[str, ReportPlace] = {}
@@ -69,56 +69,58 @@ async def dmarc_places(dns: Names, policy_domain: str, record: DmarcRecord, *, f
         size_max = 0 if failure else record.size_max(uri)
         for each in judged.found:
             found.setdefault(each.uri, ReportPlace(each.uri, each.size_max or size_max))
-    return Places(tuple(found.values())[:PLACES_MAX], tuple(refused))
+    return ReportPlaces(tuple(found.values())[:PLACES_MAX], tuple(refused))
 
 
 async def _allowed(
     dns: Names, walker: Walker, policy_domain: str, uri: str, host: str, *, failure: bool
-) -> Places:
+) -> ReportPlaces:
     """The destination itself, or others that it names in its place; or why it gets nothing."""
     ours, theirs = await walker.walk(policy_domain), await walker.walk(host)
     failed = ours.failed or theirs.failed
     if failed:
-        return Places(failed=failed)
+        return ReportPlaces(failed=failed)
     if ours.organizational == theirs.organizational:
-        return Places((ReportPlace(uri),))
+        return ReportPlaces((ReportPlace(uri),))
     name = f"{policy_domain}{CONSENT}{host}"
     if len(name) > NAME_MAX:  # RFC 9990 §3 step 4
-        return Places(refused=((uri, f"the name {name[:60]}… is too long for the DNS"),))
+        return ReportPlaces(refused=((uri, f"the name {name[:60]}… is too long for the DNS"),))
     answer = await dns.text(name)
     if answer.status is DnsStatus.ERROR:
-        return Places(failed=f"the DNS has no answer for {name}: {answer.text}")
+        return ReportPlaces(failed=f"the DNS has no answer for {name}: {answer.text}")
     records = [dmarc_record.parse(text) for text in answer.records if dmarc_record.is_record(text)]
     if not records:
-        return Places(refused=((uri, f"{host} does not take reports for {policy_domain}: no record at {name}"),))
+        return ReportPlaces(refused=((uri, f"{host} does not take reports for {policy_domain}: no record at {name}"),))
     return _instead(uri, host, name, records, failure=failure)
 
 
-def _instead(uri: str, host: str, name: str, records: list[DmarcRecord], *, failure: bool) -> Places:
+def _instead(uri: str, host: str, name: str, records: list[DmarcRecord], *, failure: bool) -> ReportPlaces:
     """Step 9: the destination may name other mailboxes of the same host."""
     named = [(record, each) for record in records for each in (record.failure if failure else record.aggregate)]
     if not named:
-        return Places((ReportPlace(uri),))
+        return ReportPlaces((ReportPlace(uri),))
     found: list[ReportPlace] = []
     for record, each in named:
         mailbox = mailbox_of(each)
         if mailbox is None:
             continue
         if mailbox.domain != host:
-            return Places(refused=((uri, f"the record at {name} names another host, {mailbox.domain}"),))
+            return ReportPlaces(refused=((uri, f"the record at {name} names another host, {mailbox.domain}"),))
         found.append(ReportPlace(each, 0 if failure else record.size_max(each)))
-    return Places(tuple(found)) if found else Places(refused=((uri, f"the record at {name} names no mailbox"),))
+    if not found:
+        return ReportPlaces(refused=((uri, f"the record at {name} names no mailbox"),))
+    return ReportPlaces(tuple(found))
 
 
-async def tls_places(dns: Names, domain: str) -> Places:
+async def tls_places(dns: Names, domain: str) -> ReportPlaces:
     """Where TLS reports about a domain go (RFC 8460 §3). No consent is asked of other organizations (§7): only mail
     that we send to the domain can lead to a report."""
     answer = await dns.text(tlsrpt_record.PREFIX + domain)
     if answer.status is DnsStatus.ERROR:
-        return Places(failed=f"the DNS has no answer for {tlsrpt_record.PREFIX}{domain}: {answer.text}")
+        return ReportPlaces(failed=f"the DNS has no answer for {tlsrpt_record.PREFIX}{domain}: {answer.text}")
     record: TlsrptRecord | str = tlsrpt_record.select(answer.records)
     if isinstance(record, str):
-        return Places(refused=(("", record),))
+        return ReportPlaces(refused=(("", record),))
     found: list[ReportPlace] = []
     refused: list[tuple[str, str]] = []
     for uri in record.uris[:PLACES_MAX]:
@@ -126,7 +128,7 @@ async def tls_places(dns: Names, domain: str) -> Places:
             refused.append((uri, "it is no mailto: address"))
         else:
             found.append(ReportPlace(uri))
-    return Places(tuple(found), tuple(refused))
+    return ReportPlaces(tuple(found), tuple(refused))
 
 
 def host_of(uri: str) -> str:

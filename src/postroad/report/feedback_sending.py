@@ -30,7 +30,7 @@ from postroad.report.feedback import DAY_S, FeedbackKind, date_of, day_of
 from postroad.report.feedback_mail import Compressed, feedback_mail
 from postroad.report.feedback_making import ROWS_MAX, compressed
 from postroad.report.feedback_options import FeedbackOptions
-from postroad.report.feedback_places import Places, dmarc_places, mailbox_of, tls_places
+from postroad.report.feedback_places import ReportPlaces, dmarc_places, mailbox_of, tls_places
 from postroad.report.own_mail import acceptance
 from postroad.store import feedback_days
 from postroad.store.feedback_days import DayReport, DaySending, FeedbackDay, ReportState, SendingState
@@ -215,17 +215,17 @@ class _Day:
         changed = msgspec.structs.replace(report, state=state, text=text)
         await self._off_loop(lambda: self._file.plan(changed, sendings))
 
-    async def _places(self, report: DayReport) -> Places:
+    async def _places(self, report: DayReport) -> ReportPlaces:
         if any(_is_below(report.domain, each) for each in self._options.except_domains):
-            return Places(refused=(("", "the settings except this domain"),))
+            return ReportPlaces(refused=(("", "the settings except this domain"),))
         names = self._doors.names()
         if report.kind == FeedbackKind.TLS.value:
             return await tls_places(names, report.domain)
         if not dmarc_record.is_record(report.record):
-            return Places(refused=(("", "its DMARC record was not kept"),))
+            return ReportPlaces(refused=(("", "its DMARC record was not kept"),))
         record = dmarc_record.parse(report.record)
         if not record.aggregate:
-            return Places(refused=(("", "its DMARC record asks for no aggregate reports"),))
+            return ReportPlaces(refused=(("", "its DMARC record asks for no aggregate reports"),))
         return await dmarc_places(names, report.domain, record)
 
     # --- sending

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.report.feedback import FeedbackKind, Period, Reporter, TlsPolicySeen, TlsRow, report_id
+from postroad.report.feedback import FeedbackKind, Period, ReportingNode, TlsPolicySeen, TlsRow, report_id
 from postroad.report.text import clean, shorten
 
 RESULTS: Final = frozenset((
@@ -30,7 +30,7 @@ _LINES_MAX: Final = 200  # of a policy, or records
 class TlsReport(msgspec.Struct, frozen=True):
     """`domain`: of the recipients. `rows`: each with its number of connections."""
 
-    reporter: Reporter
+    reporter: ReportingNode
     period: Period
     domain: str
     rows: Sequence[tuple[TlsRow, int]]

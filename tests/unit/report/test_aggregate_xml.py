@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroad.report.aggregate_xml import NAMESPACE, AggregateReport, preferred, written
-from postroad.report.feedback import DkimSeen, DmarcRow, Period, Reporter, SpfSeen, day_of
+from postroad.report.feedback import DkimSeen, DmarcRow, Period, ReportingNode, SpfSeen, day_of
 from postroad.trust import dmarc_record
 
 etree = pytest.importorskip("lxml.etree")
 
-REPORTER = Reporter("Example & Sons <mail>", "dmarc@node.example", "mx1.node.example", "https://node.example/")
+REPORTER = ReportingNode("Example & Sons <mail>", "dmarc@node.example", "mx1.node.example", "https://node.example/")
 DAY = 20_787  # 2026-11-30
 ROW = DmarcRow(
     "192.0.2.1", "example.com", "reject", False, False, "bounce.example.net", (("policy_test_mode", "t=y"),),

@@ -13,17 +13,25 @@ import pytest
 from postroad.mail import wishes
 from postroad.mail.address import Address
 from postroad.report.failure_report import FailureReport
-from postroad.report.feedback import FeedbackKind, Period, Reporter, file_name, message_id, report_id, share_of_spread
+from postroad.report.feedback import (
+    FeedbackKind,
+    Period,
+    ReportingNode,
+    file_name,
+    message_id,
+    report_id,
+    share_of_spread,
+)
 from postroad.report.feedback_mail import Compressed, failure_mail, feedback_mail
 from postroad.report.own_mail import LISTENER_FEEDBACK
 from postroad.store.values import Stored
 
-REPORTER = Reporter("Example", "dmarc@node.example", "mx1.node.example")
+REPORTER = ReportingNode("Example", "dmarc@node.example", "mx1.node.example")
 DAY = 20_787
 NOW_US = 1_796_083_200_000_000
 
 
-def mail(kind: FeedbackKind, reporter: Reporter = REPORTER) -> tuple[Stored, EmailMessage]:
+def mail(kind: FeedbackKind, reporter: ReportingNode = REPORTER) -> tuple[Stored, EmailMessage]:
     octets = b"content" * 500
     report = Compressed(kind, "example.com", Period(DAY), gzip.compress(octets, mtime=0))
     to = Address("reports", "example.com")
@@ -80,7 +88,7 @@ def test_a_tls_report_goes_out_whatever_tls_there_is() -> None:
 
 @pytest.mark.parametrize("name", ['A "B" \\ C', "Grüße und Küsse GmbH & Co. KG, Öffentliche Räume", "x\r\nBcc: y@z"])
 def test_the_name_of_an_organization_is_only_a_name(name: str) -> None:
-    stored, found = mail(FeedbackKind.DMARC, Reporter(name, "dmarc@node.example", "mx1.node.example"))
+    stored, found = mail(FeedbackKind.DMARC, ReportingNode(name, "dmarc@node.example", "mx1.node.example"))
     assert isinstance(stored.content, bytes)
     assert found["Bcc"] is None
     (sender,) = found["From"].addresses
@@ -99,7 +107,7 @@ def test_names_follow_from_domain_and_day_alone() -> None:
         message_id(FeedbackKind.DMARC, "example.com", DAY + 1, "mailto:a@example.com", REPORTER),
         message_id(FeedbackKind.DMARC, "example.com", DAY, "mailto:b@example.com", REPORTER),
         message_id(
-            FeedbackKind.DMARC, "example.com", DAY, "mailto:a@example.com", Reporter("x", "a@node.example", "mx2")
+            FeedbackKind.DMARC, "example.com", DAY, "mailto:a@example.com", ReportingNode("x", "a@node.example", "mx2")
         ),
     }
     assert first not in others and len(others) == 5

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from postroad.report.feedback_places import Places, ReportPlace, dmarc_places, host_of, tls_places
+from postroad.report.feedback_places import ReportPlace, ReportPlaces, dmarc_places, host_of, tls_places
 from postroad.trust import dmarc_record
 from tests.unit.trust.zones import ZoneResolver
 
 OURS = {"_dmarc.example.com": {"TXT": ["v=DMARC1; p=none"]}, "_dmarc.taker.example": {"TXT": ["v=DMARC1; p=none"]}}
 
 
-async def places(rua: str, zones: dict[str, Any] | None = None, *, failure: bool = False) -> Places:
+async def places(rua: str, zones: dict[str, Any] | None = None, *, failure: bool = False) -> ReportPlaces:
     record = dmarc_record.parse(f"v=DMARC1; p=none; {'ruf' if failure else 'rua'}={rua}")
     return await dmarc_places(ZoneResolver({**OURS, **(zones or {})}), "example.com", record, failure=failure)
 

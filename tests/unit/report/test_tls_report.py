@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from postroad.report.feedback import Period, Reporter, TlsPolicySeen, TlsRow
+from postroad.report.feedback import Period, ReportingNode, TlsPolicySeen, TlsRow
 from postroad.report.tls_report import TlsReport, written
 
-REPORTER = Reporter("Example", "tls@node.example", "mx1.node.example")
+REPORTER = ReportingNode("Example", "tls@node.example", "mx1.node.example")
 STS = TlsPolicySeen("sts", "example.com", ("version: STSv1", "mode: testing", "mx: *.example.com"), ("*.example.com",))
 NONE = TlsPolicySeen("no-policy-found", "example.com")
 DAY = 20_787

@@ -1,0 +1,31 @@
+"""Finds what contradicts itself in the settings of reports to other domains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from postroad.config.finding import Finding
+from postroad.config.settings import Settings
+
+
+def find(settings: Settings) -> Iterator[Finding]:
+    """Reports that are wanted, but cannot be sent."""
+    section = settings.feedback
+    if section.organization and not section.contact:
+        yield Finding(
+            (("feedback", "contact"), ("feedback", "organization")),
+            "Without contact no report is sent: it names the mailbox for questions, and is their sender",
+            "Set contact, or remove organization",
+        )
+    if section.contact and not section.organization:
+        yield Finding(
+            (("feedback", "organization"), ("feedback", "contact")),
+            "Without organization no report is sent: each says who sends it",
+            "Set organization, or remove contact",
+        )
+    if section.failures and not (section.organization or section.contact):
+        yield Finding(
+            (("feedback", "failures"), ("feedback", "organization")),
+            "Failure reports are only sent if they can say who sends them",
+            "Set organization and contact",
+        )
