@@ -5,7 +5,7 @@ reports (RFC 9990 §3): else anybody could have all nodes of the world send repo
 destination in another organization that has not said so gets nothing; each destination stands in the answer once; one
 report costs at most a bounded number of DNS queries (`trust.asking`). Never raises but for cancellation.
 
-How it fails: `ReportPlaces.failed` says that the DNS did not answer; then nobody knows, and the question is for later.
+How it fails: `ReportPlaces.failed` says that the DNS did not answer about some of them; the question is for later.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ReportPlace(msgspec.Struct, frozen=True):
 
 class ReportPlaces(msgspec.Struct, frozen=True):
     """`found`: the destinations. `refused`: URIs that get nothing, each with the reason. `failed`: why it is not known
-    yet."""
+    yet whether there are more; "" if all is known."""
 
     found: tuple[ReportPlace, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
@@ -54,6 +54,7 @@ async def dmarc_places(dns: Names, policy_domain: str, record: DmarcRecord, *, f
     walker = Walker(dns)
     found: dict[str, ReportPlace] = {}
     refused: list[tuple[str, str]] = []
+    failed = ""
     for uri in record.failure if failure else record.aggregate:
         if len(found) >= PLACES_MAX:
             refused.append((uri, f"the record names more than {PLACES_MAX} destinations"))
@@ -63,13 +64,12 @@ async def dmarc_places(dns: Names, policy_domain: str, record: DmarcRecord, *, f
             refused.append((uri, "it is no mailto: address"))
             continue
         judged = await _allowed(dns, walker, policy_domain, uri, mailbox.domain, failure=failure)
-        if judged.failed:
-            return judged
+        failed = failed or judged.failed
         refused += judged.refused
         size_max = 0 if failure else record.size_max(uri)
         for each in judged.found:
             found.setdefault(each.uri, ReportPlace(each.uri, each.size_max or size_max))
-    return ReportPlaces(tuple(found.values())[:PLACES_MAX], tuple(refused))
+    return ReportPlaces(tuple(found.values())[:PLACES_MAX], tuple(refused), failed)
 
 
 async def _allowed(

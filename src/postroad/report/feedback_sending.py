@@ -192,15 +192,6 @@ class _Day:
     async def _plan(self, report: DayReport) -> None:
         places = await self._places(report)
         now_us = self._doors.now_us()
-        if places.failed:
-            tries = report.tries + 1
-            given_up = _pauses_s(tries) > GIVE_UP_S
-            state = ReportState.NONE if given_up else ReportState.OPEN
-            changed = msgspec.structs.replace(
-                report, state=state, text=places.failed[:_TEXT_MAX], tries=tries, due_us=now_us + _pause_us(tries)
-            )
-            await self._off_loop(lambda: self._file.plan(changed, ()))
-            return
         sendings = [
             DaySending(report.kind, report.domain, place.uri, due_us=now_us, size_max=place.size_max)
             for place in places.found
@@ -210,10 +201,7 @@ class _Day:
             for uri, why in places.refused
             if uri
         ]
-        text = "; ".join(why for _, why in places.refused)[:_TEXT_MAX]
-        state = ReportState.PLANNED if places.found else ReportState.NONE
-        changed = msgspec.structs.replace(report, state=state, text=text)
-        await self._off_loop(lambda: self._file.plan(changed, sendings))
+        await self._off_loop(lambda: self._file.plan(_planned(report, places, now_us), sendings))
 
     async def _places(self, report: DayReport) -> ReportPlaces:
         if any(_is_below(report.domain, each) for each in self._options.except_domains):
@@ -328,6 +316,22 @@ class _Day:
 
     async def _note(self, sending: DaySending) -> None:
         await self._off_loop(lambda: self._file.note(sending))
+
+
+def _planned(report: DayReport, places: ReportPlaces, now_us: int) -> DayReport:
+    """The report when this is known of its destinations. If the DNS did not answer about some of them, it is asked
+    again; what is known is sent meanwhile."""
+    tries = report.tries + 1
+    whys = [why for _, why in places.refused]
+    state = ReportState.PLANNED if places.found else ReportState.NONE
+    due_us = report.due_us
+    if places.failed:
+        whys.insert(0, places.failed)
+        if _pauses_s(tries) <= GIVE_UP_S:
+            state, due_us = ReportState.OPEN, now_us + _pause_us(tries)
+    return msgspec.structs.replace(
+        report, state=state, text="; ".join(whys)[:_TEXT_MAX], tries=tries, due_us=due_us
+    )
 
 
 def _pause_us(tries: int) -> int:

@@ -40,7 +40,8 @@ def first_fields(to: Address, subject: str, message_id: str, options: ReportOpti
 
 def acceptance(envelope: Envelope) -> Accepted:
     """The event of its acceptance."""
+    recipients = tuple([each.name for each in envelope.recipients])
     return Accepted(
-        envelope.accepted_us, envelope.id, "", tuple([each.name for each in envelope.recipients]), envelope.size,
+        envelope.accepted_us, envelope.id, str(envelope.reverse_path or ""), recipients, envelope.size,
         envelope.message_id, envelope.peer, "", envelope.parent,
     )  # fmt: skip

@@ -253,7 +253,8 @@ class FeedbackDay:
     # --- changing
 
     def plan(self, report: DayReport, sendings: Iterable[DaySending]) -> None:
-        """What is known of a report now, and where it goes: from here on its destinations are fixed."""
+        """What is known of a report now, and where it goes: these destinations are fixed from here on. Of those that it
+        has already, nothing changes."""
         with self._changing():
             self._connection.execute(
                 "UPDATE report SET due_us = ?, state = ?, text = ?, tries = ? WHERE kind = ? AND domain = ?",
@@ -262,6 +263,7 @@ class FeedbackDay:
             self._connection.executemany(
                 "INSERT OR IGNORE INTO sending VALUES (?,?,?,?,?,?,?,?,?,?,?)", (_octets(each) for each in sendings)
             )
+            self._end_planned(report.kind, report.domain)
 
     def note(self, sending: DaySending) -> None:
         """The new state of a sending. A report none of whose sendings waits any more is done."""
@@ -269,12 +271,15 @@ class FeedbackDay:
             self._connection.execute(
                 "INSERT OR REPLACE INTO sending VALUES (?,?,?,?,?,?,?,?,?,?,?)", _octets(sending)
             )
-            self._connection.execute(
-                "UPDATE report SET state = 'done' WHERE kind = ? AND domain = ? AND state = 'planned' AND NOT EXISTS"
-                f" (SELECT 1 FROM sending s WHERE s.kind = report.kind AND s.domain = report.domain"
-                f" AND s.state IN ({_UNDER_WAY}))",
-                (sending.kind, sending.domain),
-            )
+            self._end_planned(sending.kind, sending.domain)
+
+    def _end_planned(self, kind: str, domain: str) -> None:
+        self._connection.execute(
+            "UPDATE report SET state = 'done' WHERE kind = ? AND domain = ? AND state = 'planned' AND NOT EXISTS"
+            f" (SELECT 1 FROM sending s WHERE s.kind = report.kind AND s.domain = report.domain"
+            f" AND s.state IN ({_UNDER_WAY}))",
+            (kind, domain),
+        )
 
     def finish(self) -> bool:
         """Removes the rows if no report of the day needs them any more. Whether that is so."""

@@ -78,6 +78,18 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "checks.believed_authserv_ids", "is the name of this node itself", "Name hosts in front",
     ),
     (
+        "reports of somebody without a mailbox", '[feedback]\norganization = "Example"\n', "feedback.contact",
+        "Without contact no report is sent", "Set contact",
+    ),
+    (
+        "reports of nobody", '[feedback]\ncontact = "reports@example.org"\n', "feedback.organization",
+        "Without organization no report is sent", "Set organization",
+    ),
+    (
+        "failure reports of nobody", "[feedback]\nfailures = true\n", "feedback.failures",
+        "only sent if they can say who sends them", "Set organization and contact",
+    ),
+    (
         "a canonical map that is not there", '[rewrite]\ncanonical_maps = "hash:/etc/postfix/canonical"\n',
         "rewrite.canonical_maps[1]", "There is no map 'hash:/etc/postfix/canonical'", "Declare a table of Postfix",
     ),

@@ -52,7 +52,10 @@ async def test_what_is_no_mailbox_gets_nothing() -> None:
 async def test_without_an_answer_of_the_dns_nobody_knows() -> None:
     zones = {"example.com._report._dmarc.taker.example": {"TXT": ["ERROR"]}}
     assert (await places("mailto:a@taker.example", zones)).failed
-    assert (await places("mailto:a@taker.example", {"_dmarc.taker.example": {"TXT": ["ERROR"]}})).failed
+    zones = {"_dmarc.taker.example": {"TXT": ["ERROR"]}}
+    found = await places("mailto:a@taker.example,mailto:b@example.com", zones)
+    assert found.failed
+    assert found.found == (ReportPlace("mailto:b@example.com"),)  # who needs not be asked about does not wait
 
 
 async def test_a_name_that_is_too_long_is_no_consent() -> None:

@@ -319,6 +319,24 @@ async def test_a_dns_that_does_not_answer_is_asked_again(tmp_path: Path) -> None
     assert place.destinations() == MAILS
 
 
+async def test_who_is_known_does_not_wait_for_who_is_not(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.record = f"v=DMARC1; p=none; {RUA},mailto:c@taker.example"
+    name = "example.com._report._dmarc.taker.example"
+    place.zones[name] = {"TXT": ["ERROR"]}
+    await live(place, MIDNIGHT_US + 6 * 3_600_000_000)
+    assert place.destinations() == MAILS
+    place.zones[name] = {"TXT": ["v=DMARC1"]}
+    await live(place, place.now_us + 8 * 3_600_000_000)
+    assert place.destinations() == sorted([*MAILS, "c@taker.example"])
+    assert place.state("dmarc", "example.com") is ReportState.DONE
+    other = Place(tmp_path / "other")
+    other.record, other.zones[name] = place.record, {"TXT": ["ERROR"]}
+    await live(other, MIDNIGHT_US + 60 * 3_600_000_000)
+    assert other.destinations() == MAILS
+    assert other.state("dmarc", "example.com") is ReportState.DONE
+
+
 async def test_the_destinations_of_a_report_are_fixed_when_it_is_planned(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.fails = [Failure(FailureKind.IO, "x")] * 3
