@@ -34,6 +34,9 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
         "postroad.cli.queue", "queue", "List the queue; retry, hold, release, remove or fail mail in it."
     ),
     "reload": CommandEntry("postroad.cli.node", "reload", "Tell the running node to load a changed configuration."),
+    "reports": CommandEntry(
+        "postroad.cli.reports", "reports", "Show what others report about our mail: DMARC, TLS, complaints."
+    ),
     "route": CommandEntry("postroad.cli.route", "route", "Show where mail for an address goes, and what the DNS says."),
     "spool": CommandEntry(
         "postroad.cli.spool", "spool", "Check and repair the spool; export mail to files and import it."

@@ -48,8 +48,8 @@ def trace(what: str, since: str, until: str, limit: int, as_json: bool, config: 
     from postroad.operate.view import CannotRead, open_history, open_spool
 
     now_us = time.time_ns() // 1000
-    since_us = _when_us(since, now_us) if since else 0
-    until_us = _when_us(until, now_us) if until else 0
+    since_us = when_us(since, now_us) if since else 0
+    until_us = when_us(until, now_us) if until else 0
     if not what.strip():
         raise click.UsageError("Say what to look for: a queue id, a Message-ID, an address, a client or an account.")
     if what.startswith("@"):
@@ -100,7 +100,7 @@ def _nothing(what: str, first_us: int, *, running: bool) -> Iterator[str]:
     )
 
 
-def _when_us(written: str, now_us: int) -> int:
+def when_us(written: str, now_us: int) -> int:
     """A moment in microseconds since 1970: a span before now, a day's beginning in UTC, or a date-time."""
     from postroad.mail import wishes
     from postroad.operate.present import duration

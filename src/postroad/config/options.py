@@ -36,6 +36,7 @@ from postroad.deliver.options import (
     MboxOptions,
     PorterOptions,
     ProgramOptions,
+    ReportMailboxOptions,
 )
 from postroad.deliver.porter import PorterDomain, PorterOutlets, PorterTable
 from postroad.mail.account import canonical_account
@@ -64,9 +65,10 @@ from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
 from postroad.route.table import delivery, rules_of
 from postroad.route.transport import SMTP_PORT
-from postroad.store.options import HistoryOptions, SpoolOptions
+from postroad.store.options import HistoryOptions, KeptReportOptions, SpoolOptions
 from postroad.trust.asking import AskingLimits
 from postroad.trust.dkim_verify import DkimOptions
+from postroad.trust.inbound.limits import InboundLimits
 from postroad.trust.key_store import KeyOptions
 from postroad.trust.sts_fetch import StsOptions
 from postroad.world.dns import DnsOptions
@@ -452,7 +454,17 @@ def deliver_options(settings: Settings) -> DeliverOptions:
         mbox=_into(MboxOptions, settings.mbox),
         http=_into(HttpOptions, settings.http),
         program=_into(ProgramOptions, settings.program),
+        reports=_into(
+            ReportMailboxOptions, settings.report_mailboxes,
+            limits=_into(InboundLimits, settings.report_mailboxes),
+            kept=kept_report_options(settings), authserv_id=settings.checks.authserv_id or "",
+        ),
     )
+
+
+def kept_report_options(settings: Settings) -> KeptReportOptions:
+    """How much of the reports of others is kept."""
+    return _into(KeptReportOptions, settings.report_mailboxes)
 
 
 def porter_table(settings: Settings) -> PorterTable | None:

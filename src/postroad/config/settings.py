@@ -27,6 +27,7 @@ from postroad.config.outbound import (
 )
 from postroad.config.pace import PaceSection
 from postroad.config.receiving import ExtensionsSection, ReceiveSection
+from postroad.config.report_mailboxes import ReportMailboxesSection
 from postroad.config.rewriting import RewriteSection
 from postroad.config.routing import (
     AliasTargetsSection,
@@ -134,6 +135,7 @@ class Settings(Section):
     pace: tuple[PaceSection, ...] = tables()
     store: StoreSection = table(StoreSection)
     history: HistorySection = table(HistorySection)
+    report_mailboxes: ReportMailboxesSection = table(ReportMailboxesSection)
     dsn: DsnSection = table(DsnSection)
     feedback: FeedbackSection = table(FeedbackSection)
     log: LogSection = table(LogSection)

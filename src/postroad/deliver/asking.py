@@ -19,7 +19,7 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.courier import Courier
 from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.job import Job
-from postroad.mail.route import Destination, Transport
+from postroad.mail.route import Destination, Transport, mailbox_itself
 from postroad.mail.routing import Answer
 
 QUESTION_S: Final = 60.0  # longer than any client waits; the answer is kept
@@ -69,6 +69,8 @@ class Asking:
             found = await found
         if isinstance(found, Attempt):
             return found
+        if found.reports:  # there is no mail in which to look for one
+            found = mailbox_itself(found)
         if found.transport not in (Transport.SMTP, Transport.LMTP):
             return _not_now(f"its mail goes to no server ({found.transport.value})")
         number = next(each for each in count() if each not in self._numbers)

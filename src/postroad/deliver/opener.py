@@ -40,6 +40,7 @@ from postroad.deliver.memory import HopMemory
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
+from postroad.deliver.reports import ReportCourier, ReportReader
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
@@ -50,6 +51,7 @@ from postroad.mail.route import Destination, Hop, HostProof, Origin, Route, TlsD
 from postroad.mail.size_limits import SizeLimits
 from postroad.mail.tls_details import details
 from postroad.protocol.sending import Result
+from postroad.store.kept_reports import ReportStore
 from postroad.world.clock import Clock
 from postroad.world.files import Posix
 from postroad.world.http_link import HttpLink, MakeLink
@@ -77,7 +79,7 @@ class Opener:
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
     made. `porter`: delivers as other users, None if nobody does. `sizes`: hears of the largest message that each
     destination takes. `make_link`: for requests by HTTP. `ways_out`: what is changed of header sections for a
-    destination, None if nothing is.
+    destination, None if nothing is. `kept_reports`: where reports of others are kept; None: none are read.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Opener:
         sizes: SizeLimits | None = None,
         make_link: MakeLink = HttpLink,
         ways_out: Callable[[Destination], WayOut | None] = lambda destination: None,
+        kept_reports: ReportStore | None = None,
     ) -> None:
         self._ways_out = ways_out
         self._porter = porter
@@ -116,6 +119,11 @@ class Opener:
         self._gate = MboxGate()
         self._quotas = QuotaTable()
         self._busy: set[ProgramCourier] = set()  # couriers whose programs run
+        self._reading: set[ReportCourier] = set()  # couriers that carry a job
+        self._report_pool = ThreadPoolExecutor(1, "reports")
+        self._reader: ReportReader | None = None
+        if kept_reports is not None:
+            self._reader = ReportReader(kept_reports, name, options.reports, loop.time)
         self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
         self._shared: CourierContext = courier_context(name, options, clock, loop, pool)
         self._http_pool = ThreadPoolExecutor(HTTP_THREADS, "http")  # starts threads when there is work
@@ -134,11 +142,17 @@ class Opener:
         self._turns.clear()
         self._shared = courier_context(name, options, self._clock, self._loop, self._pool)
         self._http = HttpTools(self._http_pool, options.http.ca_file, self._make_link)
+        if self._reader is not None:
+            self._reader.take(name, options.reports)
         self._ways = HopTools(self._shared, self._network, tls, self._programs, self._entropy)
         if before != (options, tls.options):
             self._memory = HopMemory(options.hop_memory_s, options.tls_memory_s, options.bdat_memory_s)
 
     def __call__(self, destination: Destination, opened: Opened, lost: Lost) -> None:
+        if destination.reports and self._reader is not None:
+            reading = ReportCourier(self._shared, self._report_pool, self._reader, self, self._reading)
+            self._loop.call_soon(opened, reading)
+            return
         if destination.rules.user:
             self._loop.call_soon(
                 opened, DelegatedCourier(self._shared, self._porter, self._delegated, self._quotas, self._marks)
@@ -175,7 +189,7 @@ class Opener:
 
     async def end_programs(self) -> None:
         """End the programs that run, and their whole groups; the outcome of each has been told by then."""
-        ends = [courier.end() for courier in self._busy] + [courier.end() for courier in self._delegated]
+        ends = [courier.end() for courier in (*self._busy, *self._delegated, *self._reading)]
         await asyncio.gather(*ends)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

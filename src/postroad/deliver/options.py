@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from postroad.mail.message import LINE_MAX
 from postroad.protocol.seven_bit import EightBit
+from postroad.store.options import KeptReportOptions
+from postroad.trust.inbound.limits import InboundLimits
 
 # What may stand in braces: in the path of a Maildir, and as an argument of a command.
 PATH_PLACEHOLDERS: Final = ("domain", "local_part", "home")
@@ -122,6 +124,38 @@ class ProgramOptions(msgspec.Struct, frozen=True):
             "names, the recipient is the alias, with its address extension.",
         ),
     ] = True
+
+
+class ReportCopies(enum.Enum):
+    """Which mail for a report mailbox goes on to the mailbox itself."""
+
+    ALL = "all"
+    UNREAD = "unread"
+
+
+class ReportMailboxOptions(msgspec.Struct, frozen=True):
+    """Mailboxes to which others send reports. `limits`: how much is read; `kept`: how much is kept. `authserv_id`: by
+    which this node signs its Authentication-Results, "": its name."""
+
+    addresses: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The mailboxes to which others send reports: DMARC reports (`rua` and `ruf` of your DMARC "
+            "records), TLS reports (`rua` of your TLS-RPT records), complaints. Their mail is read, and its reports "
+            "are kept for `postroad reports`. They are mailboxes of your domains, and exist without being named "
+            "elsewhere. An alias may lead them to somebody else.",
+        ),
+    ] = ()
+    deliver: Annotated[
+        ReportCopies,
+        Meta(
+            description="Which of this mail also goes to the mailbox itself. `all`: all of it. `unread`: only mail "
+            "without a report, or with one that could not be read.",
+        ),
+    ] = ReportCopies.ALL
+    limits: InboundLimits = InboundLimits()
+    kept: KeptReportOptions = KeptReportOptions()
+    authserv_id: str = ""
 
 
 class DeliverOptions(msgspec.Struct, frozen=True):
@@ -265,3 +299,4 @@ class DeliverOptions(msgspec.Struct, frozen=True):
     mbox: MboxOptions = MboxOptions()
     http: HttpOptions = HttpOptions()
     program: ProgramOptions = ProgramOptions()
+    reports: ReportMailboxOptions = ReportMailboxOptions()

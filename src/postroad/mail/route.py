@@ -62,10 +62,13 @@ FROM: Final = "/from:"
 # What stands before the recipients' domain at the end of the key of a set next hop, if that domain has its own pace.
 APART: Final = "/@"
 
+# What stands at the end of the key for mail in which reports are looked for first.
+REPORTS: Final = "/reports"
+
 
 def plain_key(key: str) -> str:
     """A destination's key without that: what an operator says of the destination holds for such mail, too."""
-    return key.removesuffix(REQUIRE_TLS).removesuffix(TLS_OPTIONAL)
+    return key.removesuffix(REQUIRE_TLS).removesuffix(TLS_OPTIONAL).removesuffix(REPORTS)
 
 
 def domain_of(key: str) -> str:
@@ -75,7 +78,8 @@ def domain_of(key: str) -> str:
 
 def keys_of(plain: str) -> tuple[str, ...]:
     """The keys under which mail for a destination waits, whatever it demands."""
-    return (plain, plain + REQUIRE_TLS, plain + TLS_OPTIONAL)
+    ways = (plain, plain + REPORTS)
+    return tuple(way + demand for way in ways for demand in ("", REQUIRE_TLS, TLS_OPTIONAL))
 
 
 class HttpFormat(enum.Enum):
@@ -204,7 +208,8 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     a mailbox, as it stands there: ``|/usr/bin/program argument``, ``/file`` or ``/folder/``; "" if it is none. Then
     `domain` is the name by which the porter knows from where it comes. `retry`: when it is tried again,
     None: as all mail. `place`: where the `outlet` stands, which the settings must allow as long as mail waits
-    (`route.outlets`); "" if it is none, and in rows of older versions.
+    (`route.outlets`); "" if it is none, and in rows of older versions. `reports`: reports of others are looked for in
+    the mail before it goes there.
     """
 
     key: str
@@ -229,6 +234,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     outlet: str = ""
     retry: Retry | None = None
     place: str = ""
+    reports: bool = False
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -241,6 +247,12 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     def throws_away(self) -> bool:
         """Whether what goes there is thrown away."""
         return self.path == NULL_DEVICE
+
+
+def mailbox_itself(destination: Destination) -> Destination:
+    """The destination of a report mailbox as that of any mailbox."""
+    before, _, behind = destination.key.rpartition(REPORTS)
+    return msgspec.structs.replace(destination, key=before + behind, reports=False)
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from postroad.store import engine
 from postroad.store.face import HistoryView, SpoolView
+from postroad.store.kept_reports import ReportStore
+from postroad.store.options import KeptReportOptions
 from postroad.world.problem import closed_folder, user_name
 
 
@@ -76,6 +78,15 @@ def open_history(state_dir: Path) -> HistoryView:
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise CannotRead(f"{directory}: cannot be read: Permission denied. {who_may(directory)}")
     return engine.history_view(directory, spool_directory(state_dir))
+
+
+def open_reports(state_dir: Path) -> ReportStore:
+    """The reports of others that a node has kept, perhaps none. Raises CannotRead."""
+    directory = state_dir / "history"
+    become_owner(directory)
+    if directory.exists() and not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotRead(f"{directory}: cannot be read: Permission denied. {who_may(directory)}")
+    return ReportStore(directory, KeptReportOptions(), only_reads=True)
 
 
 def become_owner(directory: Path) -> None:

@@ -10,7 +10,7 @@ whether a mailbox that the settings do not name exists: mail waits.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 import msgspec
@@ -75,12 +75,17 @@ def _path_maps(domain: LocalDomain | RelayDomain) -> tuple[str, ...]:
 
 class Recipients:
     """The mailboxes of domains by pattern (as `DomainTable` has them). `load` before use. `table_of`: the name of the
-    table that serves a domain as one of many (`RoutingTable.table_of`)."""
+    table that serves a domain as one of many (`RoutingTable.table_of`). `further`: mailboxes of
+    these domains that exist, too."""
 
-    def __init__(self, domains: Mapping[str, Mailboxes], table_of: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, domains: Mapping[str, Mailboxes], table_of: Callable[[str], str] | None = None,
+        further: Container[Address] = (),
+    ) -> None:
         self._boxes = {pattern: _Boxes(pattern, mailboxes) for pattern, mailboxes in domains.items()}
         self._table = DomainTable(self._boxes.items())
         self._table_of = table_of
+        self._further = further
 
     def _of(self, domain: str) -> _Boxes | None:
         table = self._table_of(domain) if self._table_of is not None else ""
@@ -118,7 +123,9 @@ class Recipients:
         boxes = self._of(address.domain)
         if boxes is None:
             return None
-        return boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER
+        if boxes.holds(address, asked) or fold(address.local_part, "") == POSTMASTER:
+            return True
+        return address in self._further
 
     def is_open(self, domain: str) -> bool:
         """Whether there may be mailboxes whom only the next hop knows."""
@@ -133,7 +140,7 @@ class Recipients:
     def is_named(self, address: Address, asked: Asked) -> bool:
         """Whether the mailbox itself was named, so that no next hop need be asked."""
         boxes = self._of(address.domain)
-        return boxes is not None and boxes.names(address, asked)
+        return boxes is not None and (address in self._further or boxes.names(address, asked))
 
     def owned(self, address: Address) -> Owned | None:
         """Since when the mailbox has its owner; None if nothing is said of its domain."""
@@ -143,7 +150,7 @@ class Recipients:
     def has_box(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
         boxes = self._of(address.domain)
-        return boxes is not None and boxes.holds(address, asked)
+        return boxes is not None and (address in self._further or boxes.holds(address, asked))
 
 
 class _Boxes:

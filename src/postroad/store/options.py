@@ -100,3 +100,25 @@ class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
             description="How long events stay in the spool before they are moved to the history.",
         ),
     ] = 20.0
+
+
+class KeptReportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the reports of others that are kept."""
+
+    keep_days: Annotated[int, Meta(ge=1, description="How many days the reports of others are kept.")] = 400
+    size_max: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            description="The most disk space for the reports of others. Above this limit the oldest ones are removed, "
+            "and before them those whose author could not be verified.",
+        ),
+    ] = 536_870_912
+    client_mails_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="The most mails of one client (IP address) within a day in which reports are looked for. "
+            "Further mails go on to their mailbox unread.",
+        ),
+    ] = 2_000

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroad.cli.trace import _when_us, find, held_up, rerouted
+from postroad.cli.trace import find, held_up, rerouted, when_us
 from postroad.mail import identifier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Peer
@@ -413,7 +413,7 @@ def test_limit_and_since() -> None:
     ],
 )  # fmt: skip
 def test_moments_as_people_write_them(written: str, expected: str) -> None:
-    at_us = _when_us(written, NOW_US)
+    at_us = when_us(written, NOW_US)
     assert iso(at_us).startswith(expected), iso(at_us)
 
 

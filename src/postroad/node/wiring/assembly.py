@@ -43,7 +43,6 @@ from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
-from postroad.mail.tls_policy import StsPolicies, no_sts
 from postroad.node.frames import FetchSts, Frame, StsChanged, StsTold
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
@@ -77,6 +76,7 @@ from postroad.report.dsn import Reporter
 from postroad.report.log import Log
 from postroad.report.stream import Stream
 from postroad.store.face import HISTORY, READERS, SpoolError
+from postroad.store.kept_reports import ReportStore
 from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
@@ -149,10 +149,7 @@ class Assembly:
         self._quotas = QuotaTable()
         self._questions: NextHopQuestions | None = None  # None: no recipient is asked about
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
-        self._sts_worker: WorkerSts | None = None
-        self._sts: StsPolicies = no_sts  # asked for the MTA-STS policies of domains
-        if ask_sts is not None:
-            self._sts = self._sts_worker = WorkerSts(ask_sts, world.clock.now_us, loop, world.fetcher)
+        self._sts = WorkerSts(ask_sts, world.clock.now_us, loop, world.fetcher) if ask_sts is not None else None
         self.local = MachineDoors(
             world=world, loop=loop, pool=self._pool, edition=lambda: self._edition, setup=self._submit_setup,
             say=self._note_text, say_once=self._note_once,
@@ -220,6 +217,10 @@ class Assembly:
     def _make_rooms(self, edition: Edition) -> None:
         """Makes all rooms, each once. `take` gives them their settings."""
         world, loop = self._world, self._loop
+        self._kept_reports = ReportStore(
+            Path(edition.settings.state_dir) / "history", edition.deliver.reports.kept,
+            lambda text: self._note_from_thread(Noted(world.clock.now_us(), 0, "error", text)),
+        )
         self._has_room = DescriptorRoom(file_limit(), edition.files_reserved)
         self._tally = Tally(edition.windows_s, self._tell_counts, loop.call_later)
         self._rates = ReportRates(edition.report_limits, self._tally)
@@ -249,6 +250,7 @@ class Assembly:
             porter=world.porter,
             sizes=self._sizes,
             ways_out=lambda destination: self.tables.way_out(destination),
+            kept_reports=self._kept_reports,
         )
         self.queue = Queue(
             spool=self.spool,
@@ -332,8 +334,8 @@ class Assembly:
         self.sending.take(edition.sending, edition.tables.sending_maps, edition.report)
         self._take_authenticator(edition.authenticator)
         self._reporter.take(edition.report)
-        if self._sts_worker is not None:
-            self._sts_worker.take(edition.sts, edition.resolver)
+        if self._sts is not None:
+            self._sts.take(edition.sts, edition.resolver)
         self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
         self._sizes.take(edition.deliver.size_memory_s)
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
@@ -507,8 +509,9 @@ class Assembly:
         if self._questions is not None:
             await self._questions.close()
         self._opener.cancel()
-        if self._sts_worker is not None:
-            self._sts_worker.close()
+        if self._sts is not None:
+            self._sts.close()
+        await self._loop.run_in_executor(None, self._kept_reports.close)
         if self._counts is not None:
             self._counts.cancel()
             await asyncio.wait([self._counts])
@@ -716,8 +719,8 @@ class Assembly:
 
     def hear_sts(self, frame: StsTold | StsChanged | FetchSts) -> None:
         """Takes what the office of MTA-STS policies says."""
-        if self._sts_worker is not None:
-            self._sts_worker.hear(frame)
+        if self._sts is not None:
+            self._sts.hear(frame)
 
     def banned(self) -> None:
         """Ends the sessions of clients that have just been banned (`bans`)."""

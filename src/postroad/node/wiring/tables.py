@@ -56,6 +56,7 @@ from postroad.route.outlets import OutletOptions
 from postroad.route.path_maps import PathRoute
 from postroad.route.recipients import Recipients, mailboxes_of
 from postroad.route.relocated import Relocated, RelocatedRoute
+from postroad.route.report_mailboxes import ReportMailboxes, ReportRoute
 from postroad.route.rewrite_options import RelocatedReply
 from postroad.route.rewriting import Rewriter, is_ours_in, rewriter
 from postroad.route.senders import Senders
@@ -111,6 +112,7 @@ class Tables:
         sending_maps: tuple[Map, ...] = (),
         names: HopNames | None = None,
         signed_fields: bool = False,
+        report_mailboxes: ReportMailboxes | None = None,
     ) -> None:
         self.routing = routing
         self.rewriter = rewriter
@@ -140,6 +142,8 @@ class Tables:
             routing.mapped.changed.append(self._forget)
         if any(each.path_maps for each in (*routing.options.local, *routing.options.mapped_local)):
             self._route = PathRoute(routing.options, maps.named, self._route)
+        if report_mailboxes:
+            self._route = ReportRoute(report_mailboxes, self._route)
         renaming = outbound(routing.options, names or {})
         self._ways_out = ways_out(routing.options, names or {}, signed_fields=signed_fields)
         waits = any(each.waits for each in (names or {}).values())
@@ -568,8 +572,10 @@ def build(
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
     routing = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named), options.outlet_options(settings))
-    recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of)
-    maildir = options.deliver_options(settings).maildir
+    delivering = options.deliver_options(settings)
+    maildir = delivering.maildir
+    of_reports = ReportMailboxes(delivering.reports.addresses, routed.detail_delimiter)
+    recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of, of_reports)
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
     origin = aliasing.origin_of(settings)
     is_ours = partial(is_ours_in, routing, origin)
@@ -613,6 +619,7 @@ def build(
             meant=None if signed is None else signed.meant,
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
+        report_mailboxes=of_reports,
     )
 
 
