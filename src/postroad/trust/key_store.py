@@ -205,17 +205,20 @@ def _folder_problem(folder: Path) -> Problem | None:
 def _checked(path: Path) -> bytes | Problem:
     """The octets of a file that nobody else may read or write. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        where = str(path)
-        if not stat.S_ISREG(found.st_mode):
-            return Problem(where, "is no regular file", "Remove it.")
-        if found.st_uid not in (0, os.geteuid()):
-            return Problem(where, f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
-        if found.st_mode & _OTHERS:
-            return Problem(where, "other users may read or write it, but it has private keys", "chmod 600 it.")
-        if found.st_size > keyring.OCTETS_MAX:
-            return Problem(where, f"has more than {keyring.OCTETS_MAX} octets", _RESTORE)
-        return file.read(keyring.OCTETS_MAX + 1)
+    try:
+        problem = _file_problem(str(path), os.fstat(handle))
+        return os.read(handle, keyring.OCTETS_MAX + 1) if problem is None else problem
+    finally:
+        os.close(handle)
 
 
+def _file_problem(where: str, found: os.stat_result) -> Problem | None:
+    if not stat.S_ISREG(found.st_mode):
+        return Problem(where, "is no regular file", "Remove it.")
+    if found.st_uid not in (0, os.geteuid()):
+        return Problem(where, f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
+    if found.st_mode & _OTHERS:
+        return Problem(where, "other users may read or write it, but it has private keys", "chmod 600 it.")
+    if found.st_size > keyring.OCTETS_MAX:
+        return Problem(where, f"has more than {keyring.OCTETS_MAX} octets", _RESTORE)
+    return None

@@ -54,7 +54,7 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """A key with its state. `private`: in PEM (PKCS #8). Times in microseconds since 1970, 0: not yet.
 
     `since_us`: when the state began. `seen_us`: since when its record has been seen in the DNS, without a look that
-    missed it. `looked_us`: the last look that had an answer. `ttl_s`: the longest time to live that the record had.
+    missed it. `ttl_s`: the longest time to live that the record had.
     `removable_us`: of a key that is retired, when the record may go. `trouble`: what was wrong with the record at the
     last look, in words.
     """
@@ -66,7 +66,6 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     made_us: int
     since_us: int
     seen_us: int = 0
-    looked_us: int = 0
     ttl_s: int = 0
     removable_us: int = 0
     trouble: str = ""
