@@ -18,7 +18,7 @@ from postroad.cli.options import EX_CONFIG, config_option, config_path, json_opt
 from postroad.mail.numbers import counted
 
 if TYPE_CHECKING:
-    from postroad.operate.requests import Configuration, NodeStatus
+    from postroad.operate.requests import Configuration, KeysSummary, NodeStatus
     from postroad.report.counting import EventCounts
 
 RELOAD_S: Final = 180.0  # for a start that goes on, a reload under way, and the one that is asked for
@@ -139,6 +139,7 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
     lines += _totals([each.counts for each in found.activity if each.counts.since_us], now_us)
     refusals = dict.fromkeys(each.refuses for each in found.activity if each.refuses)
     lines += [f"new mail is refused (452): {why}" for why in refusals]
+    lines += _keys(found.keys)
     for each in found.activity:
         lines += [
             f"shard {one.shard:02}: the reader {one.reader} of the journal was too far behind, and misses"
@@ -146,6 +147,14 @@ def _lines(found: NodeStatus, config: Path | None) -> list[str]:
             for one in each.readers_missed
         ]
     return lines + _configuration(found.configuration, config, now_us)
+
+
+def _keys(keys: KeysSummary) -> list[str]:
+    """The keys that sign mail, if there are any, and what somebody must do about them."""
+    if not keys.domains:
+        return []
+    counts = f"{keys.signing} signing, {keys.waiting} waiting, {keys.retired} retired, {keys.removable} removable"
+    return [f"keys of {counted(keys.domains, 'domain')} (DKIM): {counts}", *(f"  {each}" for each in keys.told)]
 
 
 def _totals(parts: list[EventCounts], now_us: int) -> list[str]:

@@ -70,6 +70,7 @@ from postroad.trust.asking import AskingLimits
 from postroad.trust.dkim_verify import DkimOptions
 from postroad.trust.inbound.limits import InboundLimits
 from postroad.trust.key_store import KeyOptions
+from postroad.trust.rotation import RotationOptions
 from postroad.trust.sts_fetch import StsOptions
 from postroad.world.dns import DnsOptions
 from postroad.world.memory import MemoryOptions
@@ -443,6 +444,17 @@ def batv_options(settings: Settings) -> BatvOptions:
 
 def key_options(settings: Settings) -> KeyOptions:
     return _into(KeyOptions, settings.dkim, folder=str(settings.dkim.folder or settings.state_dir / KEYS))
+
+
+def rotation_options(settings: Settings) -> RotationOptions:
+    return _into(RotationOptions, settings.dkim, keep_s=lifetime_max_s(settings))
+
+
+def lifetime_max_s(settings: Settings) -> float:
+    """The longest time for which mail of any kind may wait here."""
+    routed: tuple[LocalDomainSection | NextHopSection, ...] = (*settings.domain, *settings.next_hop)
+    own = [each for table in routed for each in (table.lifetime_s, table.lifetime_dsn_s) if each is not None]
+    return max(settings.queue.lifetime_s, settings.queue.lifetime_dsn_s, *own)
 
 
 def deliver_options(settings: Settings) -> DeliverOptions:

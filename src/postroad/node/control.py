@@ -28,6 +28,8 @@ from postroad.operate.requests import (
     ConfigurationRequest,
     ControlHello,
     Greeting,
+    KeysRequest,
+    KeysSummary,
     LimitsAsked,
     LimitsRequest,
     MapUseRequest,
@@ -66,6 +68,8 @@ class Node(Protocol):
     def bans(self, asked: BanRequest) -> Awaitable[list[Ban] | list[BanResult] | str]: ...
     def limits(self, asked: LimitsAsked) -> list[SentCount]: ...
     def paces(self, destination_keys: tuple[str, ...]) -> Awaitable[list[Paced] | str]: ...
+
+    def keys_changed(self, done: tuple[str, ...]) -> Awaitable[KeysSummary]: ...
 
     def all_ready(self, limit_s: float, *, once: bool = False) -> Awaitable[str]:
         """Wait until all workers are ready (`once`: were so once); "" or why they are not."""
@@ -135,6 +139,9 @@ class Control:
                 return await node.bans(wanted)
             case LimitsRequest(wanted):
                 return node.limits(wanted)
+            case KeysRequest(done):
+                await node.all_ready(READY_S)
+                return await node.keys_changed(done)
             case MapUseRequest(name):
                 return await self._map_use(name)
             case PaceRequest(keys):

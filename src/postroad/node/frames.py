@@ -169,13 +169,17 @@ class SendingForgotten(Frame, frozen=True):
 
 
 class NoticeWanted(Frame, frozen=True):
-    """Tell the postmaster that somebody has reached a limit of what may be sent."""
+    """Tell the postmaster. Without `lines`, `text` says that somebody has reached a limit of what may be sent; with
+    them, it is the subject of the message that they make."""
 
     text: str
+    lines: tuple[str, ...] = ()
 
 
 class KeysChanged(Frame, frozen=True):
-    """The keys that sign mail have changed: read their folder."""
+    """The keys that sign mail have changed: read their folder. Answered by `KeysTaken`."""
+
+    question: int
 
 
 class Prepare(Frame, frozen=True):
@@ -359,6 +363,12 @@ class ActivityTold(Frame, frozen=True):
     activity: Activity
 
 
+class KeysTaken(Frame, frozen=True):
+    """The worker has the keys as they were when it was told."""
+
+    question: int
+
+
 class QueueCounted(Frame, frozen=True):
     """`count`: messages of the queue in this worker; None: it could not look."""
 
@@ -366,7 +376,7 @@ class QueueCounted(Frame, frozen=True):
     count: int | None
 
 
-Answer = Prepared | Synced | Operated | Paces | MapUse | ActivityTold | QueueCounted
+Answer = Prepared | Synced | Operated | Paces | MapUse | ActivityTold | QueueCounted | KeysTaken
 
 # What only a worker that is ready hears.
 ToReadyWorker = (
@@ -425,6 +435,7 @@ FromWorker = (
     | MapUse
     | ActivityTold
     | QueueCounted
+    | KeysTaken
 )
 
 

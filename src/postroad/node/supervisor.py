@@ -42,10 +42,13 @@ from postroad.node.frames import (
     AskSts,
     AskTokens,
     FromWorker,
+    KeysChanged,
+    KeysTaken,
     Leaving,
     LimitReached,
     MapUse,
     Misconfigured,
+    NoticeWanted,
     OpeningFailed,
     Operated,
     Paces,
@@ -65,6 +68,7 @@ from postroad.node.frames import (
 )
 from postroad.node.loaded import LoadedConfiguration
 from postroad.node.offices.guard import Guard
+from postroad.node.offices.keys import KeyOffice
 from postroad.node.offices.pacing import Ask, PaceReport
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.rates import RateOffice
@@ -79,11 +83,13 @@ from postroad.node.state_dir import NodeLock, Say, make_folders, owner_of, shard
 from postroad.node.watchdog import BEAT_S, Watchdog
 from postroad.node.workers import Worker, Workers, not_run
 from postroad.operate import routes
-from postroad.operate.requests import LimitsAsked, Listening, NodeStatus, Paced, RouteQuestion, SentCount
+from postroad.operate.requests import KeysSummary, LimitsAsked, Listening, NodeStatus, Paced, RouteQuestion, SentCount
 from postroad.queue.pace import ScopeLimits
 from postroad.store.sts import NAME as STS_STORE
 from postroad.store.sts import StsStore
 from postroad.world import system
+from postroad.world.clock import SystemClock
+from postroad.world.dns import DnsResolver
 from postroad.world.problem import Problem
 
 if TYPE_CHECKING:
@@ -160,6 +166,14 @@ class Supervisor:
         self._sts = StsOffice(
             lambda: options.sts_options(self.settings), self._workers.send, self._ready, _now_us, say,
             random.SystemRandom(), self._sts_store, self._on_sts_disk,
+        )
+        self._keys = KeyOffice(
+            lambda: self.settings,
+            lambda dns: DnsResolver(dns, SystemClock(), random.SystemRandom()),
+            self._tell_of_keys,
+            self._tell_postmaster,
+            _now_us,
+            say,
         )
         self._misconfigured: list[str] = []  # what workers said of the settings and their files, each once
         self._served = False  # whether all workers were up once
@@ -346,6 +360,7 @@ class Supervisor:
         await self._sending.close()
         self._sts.close()
         await asyncio.to_thread(self._sts_disk.shutdown)
+        await self._keys.close()
         for task in tasks:
             task.cancel()
         self._say("info", "stopped")
@@ -381,6 +396,7 @@ class Supervisor:
             self._guard.look()
             self._sending.look()
             self._sts.look()
+            self._keys.look()
             if self._tickets.renew(self.settings.tls.ticket_s):
                 for worker in self._workers:
                     worker.send(TicketSecretTold(self._tickets.octets))
@@ -458,7 +474,9 @@ class Supervisor:
                 task = asyncio.ensure_future(self._start_queue(worker.number, frame))
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
-            case Prepared() | Synced() | Operated() | Paces() | MapUse() | ActivityTold() | QueueCounted():
+            case (
+                Prepared() | Synced() | Operated() | Paces() | MapUse() | ActivityTold() | QueueCounted() | KeysTaken()
+            ):
                 self._questions.on_answer(worker.number, frame.question, frame)
             case _:
                 assert_never(frame)
@@ -468,6 +486,7 @@ class Supervisor:
         self._watchdog.heard(worker.number)
         self._guard.worker_up(worker.number)
         self._sending.worker_up(worker.number)
+        worker.send(KeysChanged(0))  # since it has read them, they may have changed
         if self._served:
             self._misconfigured.clear()
         self._reloading.renew(worker)
@@ -518,6 +537,7 @@ class Supervisor:
             connections=self._office.counts(),
             sessions=self._guard.sessions,
             bans=self._guard.count,
+            keys=self._keys.summary(),
         )
 
     @property
@@ -552,6 +572,19 @@ class Supervisor:
     async def paces(self, destination_keys: tuple[str, ...]) -> list[Paced] | str:
         """What the mail of these destinations waits for."""
         return await self._pacing.asked(destination_keys)
+
+    async def keys_changed(self, done: tuple[str, ...]) -> KeysSummary:
+        """A command has changed the keys that sign mail."""
+        await self._keys.changed(done)
+        return self._keys.summary()
+
+    async def _tell_of_keys(self) -> None:
+        await self.ask(KeysChanged, KeysTaken)
+
+    def _tell_postmaster(self, subject: str, lines: tuple[str, ...]) -> None:
+        ready = self._ready()
+        if ready:
+            self._workers.send(ready[0], NoticeWanted(subject, lines))
 
     async def reload(self) -> list[str]:
         """Takes the configuration as its file has it now; why it was refused."""

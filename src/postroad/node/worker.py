@@ -41,6 +41,7 @@ from postroad.node.frames import (
     FetchSts,
     Granted,
     KeysChanged,
+    KeysTaken,
     LanePace,
     Leaving,
     LimitReached,
@@ -164,10 +165,10 @@ class WorkerProcess:
                 assembly.sending.hear(counts)
             case SendingForgotten(keys):
                 assembly.sending.forget(keys)
-            case NoticeWanted(text):
-                assembly.sending.tell_postmaster(text)
-            case KeysChanged():
-                assembly.keys.look()
+            case NoticeWanted(text, lines):
+                assembly.sending.tell_postmaster(text, lines)
+            case KeysChanged(question):
+                assembly.keys.look(lambda: send(KeysTaken(question)))
             case Prepare(question, values):
                 send(Prepared(question, _prepared(assembly, values)))
             case Commit(new):

@@ -121,6 +121,13 @@ class LimitsRequest(_Command, frozen=True, tag="limits"):
     request: LimitsAsked
 
 
+class KeysRequest(_Command, frozen=True, tag="keys"):
+    """The keys that sign mail have changed on the disk: take them. `request`: what was done, for the log. Answered by
+    `KeysSummary` when all workers have them."""
+
+    request: tuple[str, ...] = ()
+
+
 class OperateRequest(_Command, frozen=True, tag="operate"):
     """Change the queue. Answered by `operate.operator.OperatorResult` for each recipient that is meant."""
 
@@ -137,6 +144,7 @@ Request = (
     | MapUseRequest
     | BansRequest
     | LimitsRequest
+    | KeysRequest
     | OperateRequest
 )
 
@@ -247,6 +255,17 @@ class Activity(msgspec.Struct, frozen=True):
     maps: tuple[MapCounts, ...] = ()
 
 
+class KeysSummary(msgspec.Struct, frozen=True):
+    """The keys that sign mail: how many are in which state. `told`: those for which somebody must do something."""
+
+    domains: int = 0
+    signing: int = 0
+    waiting: int = 0
+    retired: int = 0
+    removable: int = 0
+    told: tuple[str, ...] = ()
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """What a running node tells of itself. `connections`: those that are held, by scope. `sessions`, `bans`: counts of
     the whole node."""
@@ -263,6 +282,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     sessions: int = 0
     bans: int = 0
     activity: tuple[Activity, ...] = ()
+    keys: KeysSummary = KeysSummary()
 
 
 class Doing(msgspec.Struct, frozen=True):

@@ -34,6 +34,8 @@ from postroad.mail.address import canonical_domain
 from postroad.trust.dkim_key import KeyKind
 from postroad.trust.dkim_sign import SigningKey, public_record
 
+Private = RSAPrivateKey | Ed25519PrivateKey
+
 FORMAT: Final = 1  # of the file; a reader refuses a later one
 KEYS_MAX: Final = 50  # of a domain
 OCTETS_MAX: Final = 262_144  # of the keys of a domain as a file
@@ -159,7 +161,7 @@ def signing_keys(keys: DomainKeys) -> tuple[SigningKey, ...] | KeyringFault:
     return tuple(found)
 
 
-def private_of(key: StoredKey) -> RSAPrivateKey | Ed25519PrivateKey | KeyringFault:
+def private_of(key: StoredKey) -> Private | KeyringFault:
     """The private part, parsed."""
     found = _parsed(key.private)
     if isinstance(found, KeyringFault):
@@ -170,7 +172,7 @@ def private_of(key: StoredKey) -> RSAPrivateKey | Ed25519PrivateKey | KeyringFau
 
 
 @lru_cache(maxsize=256)
-def _parsed(pem: str) -> RSAPrivateKey | Ed25519PrivateKey | KeyringFault:
+def _parsed(pem: str) -> Private | KeyringFault:
     # A key was checked when it came into the store. Checking an RSA key again takes 40 ms, reading it 0.1 ms.
     try:
         found = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
@@ -179,14 +181,14 @@ def _parsed(pem: str) -> RSAPrivateKey | Ed25519PrivateKey | KeyringFault:
     return found if isinstance(found, RSAPrivateKey | Ed25519PrivateKey) else KeyringFault("is of no known kind")
 
 
-def generate(kind: KeyKind, bits: int) -> RSAPrivateKey | Ed25519PrivateKey:
+def generate(kind: KeyKind, bits: int) -> Private:
     """A new private key. `bits`: of an RSA key. An RSA key takes some 100 ms, one of 4096 bits up to some seconds."""
     if kind is KeyKind.ED25519:
         return Ed25519PrivateKey.generate()
     return generate_private_key(65_537, bits)
 
 
-def made(selector: str, private: RSAPrivateKey | Ed25519PrivateKey, now_us: int) -> StoredKey:
+def made(selector: str, private: Private, now_us: int) -> StoredKey:
     """A key that waits for its record."""
     kind = KeyKind.RSA if isinstance(private, RSAPrivateKey) else KeyKind.ED25519
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -34,6 +34,8 @@ class WorkerKeys:
         self._note = note
         self._store: KeyStore | None = None
         self._looks = self._again = False
+        self._waits: list[Callable[[], None]] = []  # for the end of the look that is under way
+        self._next_waits: list[Callable[[], None]] = []  # for that of the next one
 
     @property
     def domains(self) -> Mapping[str, DomainKeys]:
@@ -46,21 +48,27 @@ class WorkerKeys:
             self._store = KeyStore(Path(folder), self._now_us)
             self._done(self._store, {}, self._store.load())
 
-    def look(self) -> None:
-        """Reads what has changed. If a look is under way, another one follows it."""
+    def look(self, done: Callable[[], None] | None = None) -> None:
+        """Reads what has changed; then `done` is called. If a look is under way, another one follows it."""
         store = self._store
         if store is None:
             return
+        waits = [] if done is None else [done]
         if self._looks:
             self._again = True
+            self._next_waits += waits
             return
         self._looks = True
+        self._waits += waits
         before = store.domains
         self._aside(store.load, lambda problems: self._looked(store, before, problems))
 
     def _looked(self, store: KeyStore, before: Mapping[str, DomainKeys], problems: tuple[Problem, ...]) -> None:
         self._looks = False
         self._done(store, before, problems)
+        waits, self._waits, self._next_waits = self._waits, self._next_waits, []
+        for done in waits:
+            done()
         if self._again:
             self._again = False
             self.look()

@@ -74,10 +74,10 @@ class Sending:
         self._told[place] = None
         self._reached(key, text)
 
-    def tell_postmaster(self, text: str) -> None:
-        """The office wants the postmaster to know."""
+    def tell_postmaster(self, text: str, lines: tuple[str, ...] = ()) -> None:
+        """An office wants the postmaster to know. Without `lines`: that a limit is reached."""
         now_us = self._now_us()
-        lines = (
+        lines = lines or (
             f"{text[0].upper()}{text[1:]}.", "",
             "`postroad limits` shows what was sent; `postroad limits reset NAME` sets the counts of a",
             "name to 0. You hear of this limit once a day.",
@@ -90,7 +90,7 @@ class Sending:
         if failure is None:
             self._queued(made)
         else:
-            text = f"the message to the postmaster about a limit could not be stored: {failure.text}"
+            text = f"a message to the postmaster could not be stored: {failure.text}"
             self._log(Noted(self._now_us(), 0, "error", text))
 
 
