@@ -74,6 +74,7 @@ EXAMPLES: tuple[Frame, ...] = (
     frames.MapUse(8, {"ada@x.org": 1_796_000_000_000_000}),
     frames.ActivityTold(6, Activity(1, 2, 3, 4, (LeftAlone("x", 2, 7, "gone"),), (HistoryBehind(1, 2, "disk"),))),
     frames.QueueCounted(4, None),
+    frames.KeysTaken(8),
 )
 
 
