@@ -276,7 +276,7 @@ class KeyOffice:
         self._say(
             "warning",
             f"keys of {keys.domain} are to be changed: publish the records of {names} "
-            f"(`postroad dns show {keys.domain}`); the old keys sign until they are in the DNS",
+            f"(`postroad dkim list --json`); the old keys sign until they are in the DNS",
         )
         lines = [
             f"The keys that sign mail of {keys.domain} have signed for {self._rotation.rotate_days} days.",
