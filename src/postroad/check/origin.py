@@ -110,11 +110,20 @@ class OriginInspector:
         accounts = self.options.exempt_accounts
         return bool(identity) and (_EVERY_ACCOUNT in accounts or canonical_account(identity) in accounts)
 
+    def without_forged(self, question: Question) -> Verdict:
+        """Fields that claim to be ours go, and nothing else happens."""
+        if not authres_reading.forged(question.head, self.ours):
+            return ACCEPT
+        return Verdict(Action.ACCEPT, effects=(RemoveField(_AUTHRES, self.claims_ours),))
+
+    def claims_ours(self, value: bytes) -> bool:
+        return authres_reading.claims(value, self.ours)
+
 
 class OriginInspection:
     """One session. `exempt`: the client is in an exempt network."""
 
-    __slots__ = ("_exempt", "_hello", "_inspector", "_name", "_transaction")
+    __slots__ = ("_exempt", "_hello", "_inspector", "_name", "_only_forged", "_transaction")
 
     reads_content = True
 
@@ -124,6 +133,7 @@ class OriginInspection:
         self._name: asyncio.Task[ReverseName] | None = None  # of the client; it is the same for all messages
         self._hello: tuple[str, asyncio.Task[SpfResult]] | None = None  # what the name in HELO came to
         self._transaction: _Transaction | None = None
+        self._only_forged = False  # nothing is checked, but an account is no host that may write our fields
 
     def ask(self, question: Question) -> Answer:
         phase = question.phase
@@ -132,7 +142,7 @@ class OriginInspection:
             return ACCEPT
         transaction = self._transaction
         if transaction is None:
-            return ACCEPT
+            return self._inspector.without_forged(question) if self._only_forged and phase is _MESSAGE else ACCEPT
         if phase is _RCPT:
             return transaction.at_recipient(question)
         if phase is _MESSAGE:
@@ -157,9 +167,10 @@ class OriginInspection:
     def _begin(self, question: Question) -> None:
         inspector, peer = self._inspector, question.peer
         self.aborted()
+        known = self._exempt or question.trusted
+        self._only_forged = not known and inspector.is_exempt_account(peer.identity)
         if inspector.is_exempt_account(peer.identity):
             return
-        known = self._exempt or question.trusted
         if known and not inspector.options.believed_authserv_ids:
             return
         transaction = self._transaction = _Transaction(inspector, question, believing=known)
@@ -394,7 +405,7 @@ class _Transaction:
         checks, options = inspector.checks, inspector.options
         effects: list[Effect] = []
         if not self._believing and authres_reading.forged(self._section, inspector.ours):
-            effects.append(RemoveField(_AUTHRES, self._claims_ours))
+            effects.append(RemoveField(_AUTHRES, inspector.claims_ours))
         if spf is not None and options.received_spf and checks.spf is not _OFF:
             effects.append(Prepend(_RECEIVED_SPF, _value(received_spf.field(spf)), told=False))
         utf8 = question.peer.protocol.startswith("UTF8")
@@ -413,9 +424,6 @@ class _Transaction:
             effects += [DropRecipient(each) for each in dict.fromkeys(self._recipients)]
             effects.append(AddRecipient(inspector.quarantine_to))
         return Verdict(Action.ACCEPT, reason=why, effects=tuple(effects))
-
-    def _claims_ours(self, value: bytes) -> bool:
-        return authres_reading.claims(value, self._inspector.ours)
 
 
 def _value(field: bytes) -> bytes:

@@ -377,6 +377,25 @@ def test_exempt_accounts(accounts: tuple[str, ...], exempt: bool) -> None:
     assert (verdict is ACCEPT) is exempt and bool(made.resolver.asked) is not exempt
 
 
+def test_an_account_may_not_write_our_results() -> None:
+    peer = msgspec.structs.replace(CLIENT, identity="ada")
+    head = b"Authentication-Results: mx.ours.test; dmarc=pass\r\nFrom: <ada@a.test>\r\n"
+
+    async def inside() -> tuple[Answer, Answer]:
+        inspection = Bench().visit()
+        question = Question(peer, False, Address("ada", "a.test"), phase=Phase.MAIL)
+        said = []
+        for section in (head, MAIL[:20]):
+            inspection.ask(question)
+            inspection.content(section)
+            said.append(inspection.ask(msgspec.structs.replace(question, phase=Phase.MESSAGE, head=section)))
+        return said[0], said[1]
+
+    forged, honest = asyncio.run(inside())
+    assert honest is ACCEPT and isinstance(forged, Verdict)
+    assert fields(forged, head) == ("", "From: <ada@a.test>\r\n")
+
+
 def test_a_client_that_becomes_trusted_is_left_alone() -> None:
     verdict, made = one(Bench, trusted=True)
     assert verdict is ACCEPT and not made.resolver.asked

@@ -318,3 +318,22 @@ def test_two_accounts_for_mail_of_the_same_senders_are_two_destinations() -> Non
     hops = options.routing_options(written).next_hops
     assert len({hop.credentials for hop in hops}) == 4
     assert len({destination_of_hop(hop).key for hop in hops}) == 4
+
+
+def test_who_checks_where_mail_comes_from() -> None:
+    """Mail from anywhere is marked; mail of clients that are known, and by LMTP, is left alone."""
+    listeners = (
+        '[[listener]]\nname = "a"\nport = 1025\n'
+        '[[listener]]\nname = "b"\nport = 1026\nrole = "relay"\ntrusted_networks = "192.0.2.0/24"\n'
+        '[[listener]]\nname = "c"\nport = 1027\nprotocol = "lmtp"\n'
+        '[[listener]]\nname = "d"\nport = 1028\nspf = "enforce"\ndmarc = "off"\n'
+        '[[domain]]\nname = "example.org"\nrecipients = "any"\npath = "mail/{local_part}"\n'
+    )
+    made = settings(listeners)
+    found = [options.origin_checks(each) for each in made.listener]
+    modes = [[each.spf.value, each.dkim.value, each.dmarc.value, each.arc.value, each.iprev.value] for each in found]
+    assert modes == [["mark"] * 5, ["off"] * 5, ["off"] * 5, ["enforce", "mark", "off", "mark", "mark"]]
+    assert [each.wanted for each in found] == [True, False, False, True]
+    common = options.origin_options(made)
+    assert (common.receiver, common.authserv_id) == ("mail.example.org", "")
+    assert common.exempt_networks == ("127.0.0.0/8", "::1/128") and common.exempt_accounts == ("*",)
