@@ -73,6 +73,7 @@ BUILDERS: list[tuple[Callable[[Settings], Any], dict[str, Any]]] = [
     (options.batv_options, {}),
     (options.history_options, {}),
     (options.report_options, {"hostname": "mail.example.org"}),
+    (options.origin_options, {"receiver": "mail.example.org"}),
 ]
 
 
@@ -123,6 +124,9 @@ SECTIONS: list[tuple[str, Callable[[Settings], Any]]] = [
     ("bans", options.ban_options),
     ("limits", lambda found: options.policy_options(found, found.listener[0])),
     ("receive", lambda found: options.policy_options(found, found.listener[0])),
+    ("checks", options.origin_options),
+    ("checks", lambda found: options.origin_options(found).asking),
+    ("checks", lambda found: options.origin_options(found).dkim),
 ]
 CHANGES = [
     (section, name, *changed, build)
@@ -154,7 +158,7 @@ def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
         for name, value in getattr(DEFAULTS, section)
         if _value(value) and (section, name) not in reached
     ]
-    assert left == ["limits.header_size_max"]
+    assert left == ["checks.clock_skew_s", "limits.header_size_max"]
 
 
 # Keys that are no field of a room: `config` or `node` works out what follows from them.
@@ -318,6 +322,10 @@ def test_two_accounts_for_mail_of_the_same_senders_are_two_destinations() -> Non
     hops = options.routing_options(written).next_hops
     assert len({hop.credentials for hop in hops}) == 4
     assert len({destination_of_hop(hop).key for hop in hops}) == 4
+
+
+def test_clocks_of_signers() -> None:
+    assert options.origin_options(settings('[checks]\nclock_skew_s = "10m"\n')).dkim.skew_s == 600
 
 
 def test_who_checks_where_mail_comes_from() -> None:
