@@ -10,6 +10,7 @@ from __future__ import annotations
 import email
 import gzip
 import json
+import smtplib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,18 +24,24 @@ from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
 from postroad.mail.event import Attempted, Evaluated, Event
 from postroad.mail.tls_policy import PolicyKind, TlsFailure, TlsOutcome
+from postroad.report.feedback import FeedbackKind
+from postroad.report.feedback_counts import FeedbackCounts
 from postroad.store.sqlite import codec
+from postroad.store.sqlite.day_events import day_events
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
 from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.postfix import Postfix
-from tests.peers.harness.postroad import Node
-from tests.peers.harness.process import own_to
+from tests.peers.harness.postroad import Node, local_domain, mx_listener
+from tests.peers.harness.process import own_to, until
 from tests.peers.harness.unpacked import CACHE
 from tests.peers.test_http import Receiver
 
 DOMAIN = "reports.example"
-RECORD = f"v=DMARC1; p=reject; rua=mailto:dmarc@{DOMAIN},mailto:x@refuser.example,mailto:x@taker.example"
+RECORD = (
+    f"v=DMARC1; p=reject; rua=mailto:dmarc@{DOMAIN},mailto:x@refuser.example,mailto:x@taker.example;"
+    f" ruf=mailto:ruf@{DOMAIN}"
+)
 PARSEDMARC = CACHE / "parsedmarc" / "bin" / "python"
 
 
@@ -92,6 +99,7 @@ def world(place: Path) -> Iterator[World]:
         DOMAIN: f"""
             @ IN MX 10 mx
             mx IN A 127.0.0.1
+            @ IN TXT "v=spf1 ip4:192.0.2.0/24 -all"
             _dmarc IN TXT "{RECORD.replace(';', chr(92) + ';')}"
             _smtp._tls IN TXT "{tlsrpt}\"""",
         "taker.example": f"""
@@ -106,7 +114,8 @@ def world(place: Path) -> Iterator[World]:
     own_to(boxes, "nobody")
     tables = place / "boxes.table"
     tables.write_text("".join(f"{name} {name}/\n" for name in (
-        f"dmarc@{DOMAIN}", f"tls@{DOMAIN}", "taken@taker.example", "x@taker.example", "x@refuser.example",
+        f"dmarc@{DOMAIN}", f"tls@{DOMAIN}", f"ruf@{DOMAIN}", "taken@taker.example", "x@taker.example",
+        "x@refuser.example",
     )))  # fmt: skip
     uid = str(boxes.stat().st_uid)
     postfix = Postfix(place / "postfix", port=port, settings={
@@ -124,8 +133,11 @@ def world(place: Path) -> Iterator[World]:
                 "routing": {"mx_port": port}, "mx": {"loopback": True},
                 "feedback": {
                     "organization": "Node & Söhne", "contact": "reports@node.example", "spread_s": 0,
-                    "post_ca_file": str(place / "authority.pem"), "post_private": True,
+                    "post_ca_file": str(place / "authority.pem"), "post_private": True, "failures": True,
                 },
+                "checks": {"exempt_networks": []},
+                "listener": [mx_listener(ports.port())],
+                "domain": [local_domain("node.example")],
             })  # fmt: skip
             _write_history(node.state / "history", day)
             with node:
@@ -179,6 +191,28 @@ def test_nothing_is_sent_twice_over_restarts_and_crashes(world: World) -> None:
     assert len(world.receiver.at("/tls")) == 1
 
 
+def test_a_failure_is_told_at_once_and_counted(world: World) -> None:
+    before = len(maildir.raw(world.boxes / f"ruf@{DOMAIN}"))
+    with smtplib.SMTP("127.0.0.1", world.node.port, timeout=20) as client:
+        for number in range(3):
+            client.sendmail(
+                f"forger@{DOMAIN}", ["ada@node.example"],
+                f"From: Boss <boss@{DOMAIN}>\r\nSubject: pay {number} now\r\n\r\nplease\r\n",
+            )  # fmt: skip
+    (octets,) = maildir.wait(world.boxes / f"ruf@{DOMAIN}", before + 1, within_s=30)  # one for three that are alike
+    assert b"Feedback-Type: auth-failure" in octets and b"Identity-Alignment: dkim, spf" in octets
+    assert b'SPF-DNS: txt : reports.example : "v=spf1 ip4:192.0.2.0/24 -all"' in octets.replace(b"\n ", b" ")
+    assert b"boss@" not in octets and b"pay" not in octets and b"please" not in octets
+    counts = FeedbackCounts(tuple(FeedbackKind), ())
+
+    def counted() -> int:
+        for events in day_events(world.node.state / "history", world.node.state / "spool", int(time.time()) // 86_400):
+            counts.take(events)
+        return sum(count for kind, domain, _, count in counts.taken()[0] if (kind, domain) == ("dmarc", DOMAIN))
+
+    until(lambda: counted() == 3, "three messages are counted", within_s=20)
+
+
 _PARSE = """
 import json, sys
 import parsedmarc
@@ -206,6 +240,10 @@ def test_parsedmarc_reads_them(world: World, place: Path) -> None:
     rows = {each["source"]["ip_address"]: each for each in report["records"]}
     assert rows["192.0.2.1"]["count"] == 2 and rows["192.0.2.1"]["alignment"]["dmarc"]
     assert rows["192.0.2.2"]["policy_evaluated"]["disposition"] == "reject"
+    (octets, *_) = maildir.wait(world.boxes / f"ruf@{DOMAIN}", 1, within_s=60)
+    found = _parsed(octets, place / "failure.eml")
+    assert found["type"] == "failure" or found["type"] == "forensic"
+    assert found["report"]["reported_domain"] == DOMAIN
     (octets,) = maildir.wait(world.boxes / f"tls@{DOMAIN}", 1, within_s=60)
     found = _parsed(octets, place / "tls.eml")
     assert found["type"] == "smtp_tls"

@@ -27,7 +27,7 @@ from postroad.mail import evaluation, message
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
 from postroad.mail.envelope import Peer
-from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
+from postroad.mail.evaluation import DmarcFacts, Evaluation, Found, JudgedMessage
 from postroad.mail.event import Evaluated, Event
 from postroad.mail.policy import (
     ACCEPT,
@@ -70,7 +70,8 @@ _TAKEN_OVER: Final = (results.SPF, results.IPREV, results.DKIM)  # methods for w
 
 
 class OriginInspector:
-    """One listener's. `record`: events for history and log."""
+    """One listener's. `record`: events for history and log. `on_unaligned`: hears of messages for which not both SPF
+    and DKIM brought an aligned identifier; None: nobody wants to hear of them."""
 
     def __init__(
         self,
@@ -79,12 +80,14 @@ class OriginInspector:
         resolver: Resolver,
         now_us: Callable[[], int],
         record: Callable[[tuple[Event, ...]], None],
+        on_unaligned: Callable[[JudgedMessage], None] | None = None,
     ) -> None:
         self.checks = checks
         self.options = options
         self.resolver = resolver
         self.now_us = now_us
         self.record = record
+        self.on_unaligned = on_unaligned
         self.authserv_id = options.authserv_id or options.receiver
         self.ours = (self.authserv_id, *options.believed_authserv_ids)
         self.wants_spf = checks.spf is not _OFF or checks.dmarc is not _OFF
@@ -365,6 +368,9 @@ class _Transaction:
         )
         decision = of_message(checks, inspector.options, facts)
         told = self._evaluation(question.peer, found, verdict, decision, believed)
+        if inspector.on_unaligned is not None and evaluation.fails_somewhere(told):
+            sender = "" if self._sender is None else str(self._sender)
+            inspector.on_unaligned(JudgedMessage(inspector.now_us(), told, self._section, sender))
         if decision.verdict is not ACCEPT:
             if decision.verdict.action is Action.REJECT:
                 inspector.record((Evaluated(inspector.now_us(), 0, told),))

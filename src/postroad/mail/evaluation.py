@@ -89,3 +89,18 @@ class Evaluation(msgspec.Struct, frozen=True, array_like=True):
     comment: str = ""
     believed: str = ""
     queries: int = 0
+
+
+class JudgedMessage(msgspec.Struct, frozen=True):
+    """A message that DMARC has judged, for who tells the domains of it at once (RFC 9991). `header`: its header
+    section. `sender`: the reverse-path as text, "" for <>."""
+
+    at_us: int
+    evaluation: Evaluation
+    header: bytes
+    sender: str = ""
+
+
+def fails_somewhere(evaluation: Evaluation) -> bool:
+    """Whether DMARC failed for an author domain, or one of its two methods brought no aligned identifier."""
+    return any(not (each.spf_aligned and each.dkim_aligned) for each in evaluation.dmarc)

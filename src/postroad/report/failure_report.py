@@ -42,7 +42,7 @@ _PARAMETERS: Final = re.compile(r";.*", re.DOTALL)
 
 class FailureReport(msgspec.Struct, frozen=True):
     """What a report tells. `domain`: the policy domain; `author`: the domain of From. `name`: of the message, for the
-    ids. `results`: the results for Authentication-Results, without the authserv-id. `not_aligned`: the methods that
+    ids. `results`: the payload of Authentication-Results. `not_aligned`: the methods that
     brought no aligned identifier: dkim, spf. `signature`: domain, identity and selector of a signature of the author's
     domain that failed. `spf`: name and text of the SPF record if SPF failed for the author's domain. `delivery`:
     delivered, spam, policy, reject or other (RFC 6591 §3.2.2). `incidents`: how many messages it stands for. `secret`:
@@ -84,7 +84,8 @@ def failure_parts(report: FailureReport, reporter: ReportingNode) -> Iterable[st
 def _feedback(report: FailureReport, reporter: ReportingNode) -> Iterable[str]:
     """RFC 6591 §3.1, §3.2; RFC 9991 §4."""
     yield "Feedback-Type: auth-failure\r\nVersion: 1\r\nUser-Agent: Postroad\r\nAuth-Failure: dmarc\r\n"
-    yield field("Authentication-Results", ascii_of(f"{reporter.hostname}; {report.results}"))
+    results = _ADDRESS.sub(lambda found: _word(found, report.secret), " ".join(report.results.split()))
+    yield field("Authentication-Results", ascii_of(results))
     yield f"Identity-Alignment: {', '.join(report.not_aligned) or 'none'}\r\n"
     if report.delivery:
         yield f"Delivery-Result: {report.delivery}\r\n"

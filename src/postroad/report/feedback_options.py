@@ -118,5 +118,10 @@ class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(kind for kind, wants in wanted if wants)
 
     @property
+    def tells_failures(self) -> bool:
+        """Whether failure reports are sent."""
+        return self.failures and bool(self.organization and self.contact)
+
+    @property
     def reporter(self) -> ReportingNode:
         return ReportingNode(self.organization, self.contact, self.hostname, self.more_contact)

@@ -14,7 +14,7 @@ from postroad.check.origin_options import CheckMode, OriginChecks, OriginOptions
 from postroad.mail.address import Address
 from postroad.mail.effects import Sections, applied
 from postroad.mail.envelope import Peer
-from postroad.mail.evaluation import Evaluation
+from postroad.mail.evaluation import Evaluation, JudgedMessage
 from postroad.mail.event import Evaluated, Event
 from postroad.mail.policy import (
     ACCEPT,
@@ -323,6 +323,24 @@ def test_a_refused_message_is_an_event() -> None:
 
 
 SOFT = MAIL.replace(b"a.test", b"soft.test")
+
+
+def test_who_reports_failures_hears_of_what_is_not_aligned() -> None:
+    heard: list[JudgedMessage] = []
+
+    def bench(wanted: bool = True) -> Bench:
+        made = Bench(STRICT)
+        made.inspector.on_unaligned = heard.append if wanted else None
+        return made
+
+    verdict, _ = one(bench, sender="bad@other.test")
+    assert verdict.action is Action.REJECT
+    (judged,) = heard
+    assert judged.evaluation.dmarc[0].author == "a.test" and judged.evaluation.disposition == "reject"
+    assert (judged.header, judged.sender) == (MAIL.partition(b"\r\n\r\n")[0] + b"\r\n", "bad@other.test")
+    one(lambda: bench(wanted=False), sender="bad@other.test")
+    one(bench, signed())
+    assert len(heard) == 1  # all of it passed, or nobody listened
 
 
 def test_quarantine_by_hold() -> None:

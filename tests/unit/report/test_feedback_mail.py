@@ -136,8 +136,9 @@ HEADER = (
     b"\xff\xfe: odd\r\nnot a field\r\nDate: Tue, 1 Dec 2026 12:00:00 +0000\r\n"
     b"Sender: =?x?q?a?= <s@example.com>\r\n\r\nbody of it\r\n"
 )  # fmt: skip
+RESULTS = "mx1; dkim=fail header.i=author@example.com;\r\n\tdmarc=fail header.from=example.com"
 FAILED = FailureReport(
-    "abc", "example.com", "example.com", NOW_US, "192.0.2.1", "dmarc=fail header.from=example.com", ("dkim", "spf"),
+    "abc", "example.com", "example.com", NOW_US, "192.0.2.1", RESULTS, ("dkim", "spf"),
     HEADER, "author@example.com", "node.example", ("example.com", "author@example.com", "s1"),
     ("example.com", 'v=spf1 -all "'), "reject", 3, b"key",
 )  # fmt: skip

@@ -73,6 +73,7 @@ from postroad.receive.setup import ListenerSetup, listener_setup
 from postroad.receive.turns import Turns
 from postroad.report.counting import Counting
 from postroad.report.dsn import Reporter
+from postroad.report.failure_sending import FailureDoors, FailureReports
 from postroad.report.log import Log
 from postroad.report.stream import Stream
 from postroad.store.face import HISTORY, READERS, SpoolError
@@ -81,6 +82,7 @@ from postroad.store.sqlite.history import Historian
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.values import Stored, Waiting
+from postroad.trust.asking import DnsQuestions
 from postroad.world.system import file_limit
 from postroad.world.tls import ClientCertificatePolicy
 
@@ -289,6 +291,14 @@ class Assembly:
             queued=self.queue.add,
             log=self._note,
         )
+        self._failures = FailureReports(
+            FailureDoors(
+                names=lambda: DnsQuestions(self._edition.resolver), new_id=self.spool.new_id, accept=self.spool.accept,
+                queued=self.queue.add, log=self._note_level,
+                secret=node_secret(Path(edition.settings.state_dir), world.entropy),
+            ),
+            edition.feedback,
+        )  # fmt: skip
         self.feedback: FeedbackReports | None = None
         if self.number == 0:
             self.feedback = FeedbackReports(
@@ -341,6 +351,7 @@ class Assembly:
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
         self._starter.take(edition.etrn, edition.tables.routing)
         begin()
+        self._failures.take(edition.feedback)
         if self.feedback is not None:
             self.feedback.take(edition.feedback)
         await self._take_listeners(edition, sockets)
@@ -433,8 +444,9 @@ class Assembly:
         if not part.checks.wanted:
             return named
         origin = OriginInspector(
-            part.checks, edition.origin, edition.resolver, self._world.clock.now_us, self.stream.record
-        )
+            part.checks, edition.origin, edition.resolver, self._world.clock.now_us, self.stream.record,
+            self._failures if edition.feedback.tells_failures else None,
+        )  # fmt: skip
         return origin, *named
 
     def _submit_setup(self, edition: Edition, name: str) -> ListenerSetup:
@@ -497,6 +509,7 @@ class Assembly:
         self.local.close()
         if self.feedback is not None:
             await self.feedback.stop()
+        await self._failures.close()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
         # still accept stays in the spool.
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
