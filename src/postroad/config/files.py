@@ -30,6 +30,7 @@ from postroad.config.options import (
     alias_sources,
     client_tls_options,
     deliver_options,
+    dkim_out_options,
     map_options,
     outlet_options,
     routing_options,
@@ -39,6 +40,7 @@ from postroad.config.routing import LocalDomainSection, RelayDomainSection
 from postroad.config.settings import Settings
 from postroad.deliver.mailbox import LOCAL_PART
 from postroad.deliver.quota import read_quotas
+from postroad.deliver.signing_keys import SigningTables, read_key, read_tables, source_path
 from postroad.deliver.webhook import SECRET_MIN, secret_of
 from postroad.maps.face import Map
 from postroad.maps.maps import Maps
@@ -50,6 +52,7 @@ from postroad.route.includes import IncludingTargets
 from postroad.route.key_files import numbered_secrets_of, secrets_of
 from postroad.route.recipients import Recipients, mailboxes_of, read_names
 from postroad.route.table import RoutingTable
+from postroad.trust.opendkim_tables import dangling
 from postroad.world import tls
 from postroad.world.clock import SystemClock
 from postroad.world.files import open_file
@@ -497,6 +500,23 @@ def _keys_of_senders(settings: Settings) -> Iterator[Finding]:
                 yield _within(key, path, found)
 
 
+def _dkim(settings: Settings) -> Iterator[Finding]:
+    """Keys that the settings name, and OpenDKIM's tables."""
+    for index, key in enumerate(settings.dkim.key):
+        found = read_key(str(key.file))
+        if isinstance(found, Problem):
+            yield _found(("dkim", "key", index, "file"), found)
+    wanted = dkim_out_options(settings)
+    tables = read_tables(wanted)
+    for problem in tables if isinstance(tables, tuple) else ():
+        of_keys = _is_about(problem, source_path(wanted.key_table))
+        named = "key_table" if of_keys else "signing_table"
+        yield _within(("dkim", named), FilePath(source_path(getattr(wanted, named))), problem)
+    for fault in dangling(tables.keys, tables.signers) if isinstance(tables, SigningTables) else ():
+        path = FilePath(source_path(wanted.signing_table))
+        yield Finding((("dkim", "signing_table"),), fault.text, "Correct the name, or add the key", path, fault.line)
+
+
 _OF_ENTRIES: Final = (_recipients, _aliases, _maps)
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _tls,
@@ -513,6 +533,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _maps,
     _passwords,
     _keys_of_senders,
+    _dkim,
     _folders,
     _log,
     _owner,

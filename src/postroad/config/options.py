@@ -39,6 +39,7 @@ from postroad.deliver.options import (
     ReportMailboxOptions,
 )
 from postroad.deliver.porter import PorterDomain, PorterOutlets, PorterTable
+from postroad.deliver.signing_options import DkimOutOptions, NamedKey, SignAs
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.classes import REPORT
@@ -67,6 +68,7 @@ from postroad.route.table import delivery, rules_of
 from postroad.route.transport import SMTP_PORT
 from postroad.store.options import HistoryOptions, KeptReportOptions, SpoolOptions
 from postroad.trust.asking import AskingLimits
+from postroad.trust.dkim_sign import SigningOptions
 from postroad.trust.dkim_verify import DkimOptions
 from postroad.trust.inbound.limits import InboundLimits
 from postroad.trust.key_store import KeyOptions
@@ -455,6 +457,14 @@ def lifetime_max_s(settings: Settings) -> float:
     routed: tuple[LocalDomainSection | NextHopSection, ...] = (*settings.domain, *settings.next_hop)
     own = [each for table in routed for each in (table.lifetime_s, table.lifetime_dsn_s) if each is not None]
     return max(settings.queue.lifetime_s, settings.queue.lifetime_dsn_s, *own)
+
+
+def dkim_out_options(settings: Settings) -> DkimOutOptions:
+    section = settings.dkim
+    fields = _into(SigningOptions, section, lifetime_s=int(section.lifetime_s))
+    keys = tuple(_into(NamedKey, each) for each in section.key)
+    sign_as = tuple(_into(SignAs, each) for each in section.sign_as)
+    return _into(DkimOutOptions, section, keys=keys, sign_as=sign_as, fields=fields)
 
 
 def deliver_options(settings: Settings) -> DeliverOptions:

@@ -26,6 +26,7 @@ from postroad.mail.address import canonical_domain
 from postroad.maps.field_patterns import wrong_addition, wrong_change, wrong_removal
 from postroad.protocol.grammar import parse_mailbox
 from postroad.route import transport
+from postroad.trust import opendkim_tables
 from postroad.world.dns import parse_server
 from postroad.world.problem import Problem
 
@@ -287,6 +288,24 @@ def field_pattern(written: Any) -> str:
     if _FIELD.fullmatch(name.strip()) and (value.strip() or not colon) and value.isprintable():
         return f"{name.strip()}: {value.strip()}" if colon else name.strip()
     raise wrong(f"{written!r} is not a header field", 'Write "X-Campaign", or with a value "Precedence: bulk"')
+
+
+def field_name(written: Any) -> str:
+    """The name of a header field alone."""
+    if isinstance(written, str) and _FIELD.fullmatch(written):
+        return written
+    raise wrong(f"{written!r} is not the name of a header field", 'Write a name such as "List-Id"')
+
+
+def opendkim_table(written: Any, info: ValidationInfo) -> str:
+    """A table of OpenDKIM: a path, perhaps with ``file:`` or ``refile:`` in front; "" for none."""
+    if written == "":
+        return ""
+    source = opendkim_tables.source_of(written) if isinstance(written, str) else "it is not a text"
+    if isinstance(source, str):
+        raise wrong(f"{written!r} is not a table: {source}", 'Write "/etc/opendkim/key.table" or "refile:PATH"')
+    path, patterns = source
+    return f"{'refile:' if patterns else ''}{file_path(path, info)}"
 
 
 def action(written: Any) -> str:

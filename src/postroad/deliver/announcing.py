@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from postroad.deliver.options import DeliverOptions
+from postroad.deliver.signing import AwaitedSignature, SignedForm, Signing
 from postroad.deliver.stream import ContentStream, Looked
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.envelope import Body, Recipient
@@ -50,7 +51,7 @@ class CarriedJob(msgspec.Struct, eq=False):
     if they are sent in one go; else `stream` reads the content. `plan`: how the content is converted; `line_max`: where
     its lines are broken, 0 if they are not. `with_dsn`: positions of the recipients who were said with parameters of
     DSN before the remote refused these parameters of others. `changed`: what was changed of the header section for this
-    remote, in words."""
+    remote, in words. `form`: how it is signed, None as long as nobody was asked."""
 
     job: Job
     done: Done
@@ -68,14 +69,17 @@ class CarriedJob(msgspec.Struct, eq=False):
     line_max: int = 0
     with_dsn: set[int] = set()
     changed: str = ""
+    form: SignedForm | None = None
 
 
 def announce(
-    work: CarriedJob, looked: Looked | None, offered: Capabilities, security: Security, options: DeliverOptions
-) -> Result | None:
+    work: CarriedJob, looked: Looked | None, offered: Capabilities, security: Security, options: DeliverOptions,
+    signing: Signing | None = None,
+) -> Result | AwaitedSignature | None:
     """Makes the commands of a job for a remote that offers this, and its content if it is sent in one go. `looked`:
-    what was found in the content, None if it was not looked through. Returns the result for all recipients if the
-    remote cannot have the message, else None."""
+    what was found in the content, None if it was not looked through. `signing`: who signs, None if nobody does.
+    Returns the result for all recipients if the remote cannot have the message; the signature if it must be waited for:
+    then call it again with `work.form` set; else None."""
     job = work.job
     envelope, content = job.envelope, job.content
     if job.is_renamed:
@@ -103,6 +107,13 @@ def announce(
     if asking:
         prefix = tunnel.fields(envelope, recipients, offered, priority=options.mt_priority_tunnel)
         waited_s = max(0, work.started_us - envelope.accepted_us) // 1_000_000
+    if signing is not None and signing.on:
+        if work.form is None:
+            made = signing.of(job, content, work.plan, prefix, line_max, final=security.final)
+            if not isinstance(made, SignedForm):
+                return made
+            work.form = made
+        prefix = work.form.fields + prefix
     opening = sending.opening(
         envelope, content_size + len(prefix), offered, security, utf8_wanted=utf8_wanted,
         inspection=inspection, bdat_size_min=options.bdat_size_min, by_data=line_max > 0,

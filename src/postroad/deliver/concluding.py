@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from postroad.deliver.announcing import CarriedJob
+from postroad.deliver.signing import UNSIGNED
 from postroad.mail.address import path
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.job import Job
@@ -67,6 +68,7 @@ def attempts_of(
     if work.changed:
         converted = f"{converted}; {work.changed}" if converted else work.changed
     renamed = work.job.is_renamed
+    form = work.form if work.form is not UNSIGNED else None
     made: list[Attempt] = []
     last: Result | None = None
     for position, result in enumerate(work.results):
@@ -85,6 +87,8 @@ def attempts_of(
                 result.outcome, result.reach, result.status, text, result.reply, hop.name, hop.address, hop.port, tls,
                 dsn, work.started_us, took_us, connect_us, transport, by_passed, tls_details, auth,
             )
+            if form is not None:
+                attempt = msgspec.structs.replace(attempt, signed=form.names, unsigned=form.why_not)
         made.append(attempt)
     if session.tries:
         return tuple([msgspec.structs.replace(each, tries=session.tries) for each in made])

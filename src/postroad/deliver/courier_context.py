@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from postroad.deliver.options import DeliverOptions
+from postroad.deliver.signing import Signing
 from postroad.protocol.client_events import Step
 from postroad.protocol.replies import ReplyLimits
 from postroad.world.clock import Clock
@@ -19,7 +20,8 @@ _LOOK_LEAST_S: Final = 0.01
 
 class CourierContext(msgspec.Struct, frozen=True):
     """What all couriers of a worker share. `name`: ours, for EHLO. `limits_s`: how long each step may take; `look_s`:
-    between two looks at the deadline. None of them is shorter, but for the end and perhaps the wait for work."""
+    between two looks at the deadline. None of them is shorter, but for the end and perhaps the wait for work.
+    `signing`: who signs, None if nobody does."""
 
     name: str
     options: DeliverOptions
@@ -29,10 +31,12 @@ class CourierContext(msgspec.Struct, frozen=True):
     limits_s: dict[Step, float]
     look_s: float
     reply_limits: ReplyLimits
+    signing: Signing | None = None
 
 
 def courier_context(
-    name: str, options: DeliverOptions, clock: Clock, loop: asyncio.AbstractEventLoop, pool: Executor
+    name: str, options: DeliverOptions, clock: Clock, loop: asyncio.AbstractEventLoop, pool: Executor,
+    signing: Signing | None = None,
 ) -> CourierContext:
     """`pool` reads files; a few threads are enough."""
     limits_s = {
@@ -60,4 +64,4 @@ def courier_context(
     own = (Step.IDLE, Step.QUIT, Step.CLOSED)
     others = min(options.transaction_s, *(limit_s for step, limit_s in limits_s.items() if step not in own))
     look_s = max(min(others, options.idle_s) if options.idle_s >= _LOOK_S else others, _LOOK_LEAST_S)
-    return CourierContext(name, options, clock, loop, pool, limits_s, look_s, replies)
+    return CourierContext(name, options, clock, loop, pool, limits_s, look_s, replies, signing)

@@ -42,6 +42,7 @@ from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.reports import ReportCourier, ReportReader
 from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
+from postroad.deliver.signing import Signing
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.courier import Courier
@@ -79,7 +80,8 @@ class Opener:
     for files, which all couriers share. `marks`: those by which the node knows what it has delivered; None: none are
     made. `porter`: delivers as other users, None if nobody does. `sizes`: hears of the largest message that each
     destination takes. `make_link`: for requests by HTTP. `ways_out`: what is changed of header sections for a
-    destination, None if nothing is. `kept_reports`: where reports of others are kept; None: none are read.
+    destination, None if nothing is. `kept_reports`: where reports of others are kept; None: none are read. `signing`:
+    signs mail, once the settings want it.
     """
 
     def __init__(
@@ -103,7 +105,9 @@ class Opener:
         make_link: MakeLink = HttpLink,
         ways_out: Callable[[Destination], WayOut | None] = lambda destination: None,
         kept_reports: ReportStore | None = None,
+        signing: Signing | None = None,
     ) -> None:
+        self._signing = signing
         self._ways_out = ways_out
         self._porter = porter
         self._sizes = sizes
@@ -134,13 +138,14 @@ class Opener:
         self._openings: set[Trying] = set()  # under way
         self._turns: dict[Origin, int] = {}  # connections begun from each set of addresses that the settings name
 
-    def take(self, name: str, options: DeliverOptions, tls: ClientTls) -> None:
-        """Settings: couriers from here on go by them. What is being opened now may be of both, and couriers that are
-        there keep the old ones: the queue lets go of both (`queue.queue.Queue.take`). What was learned of hosts is kept
-        if the settings are the same."""
+    def take(self, name: str, options: DeliverOptions, tls: ClientTls, *, signs: bool = False) -> None:
+        """Settings; `signs`: whether mail is signed. Couriers from here on go by them. What is being opened now may be
+        of both, and couriers that are there keep the old ones: the queue lets go of both (`queue.queue.Queue.take`).
+        What was learned of hosts is kept if the settings are the same."""
         before = self._shared.options, self._ways.tls.options
         self._turns.clear()
-        self._shared = courier_context(name, options, self._clock, self._loop, self._pool)
+        signing = self._signing if signs else None
+        self._shared = courier_context(name, options, self._clock, self._loop, self._pool, signing)
         self._http = HttpTools(self._http_pool, options.http.ca_file, self._make_link)
         if self._reader is not None:
             self._reader.take(name, options.reports)

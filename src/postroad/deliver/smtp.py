@@ -24,6 +24,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, cast
 
 import msgspec
@@ -44,6 +45,7 @@ from postroad.deliver.concluding import (
 from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.doing import carrying
 from postroad.deliver.introducing import Introductions
+from postroad.deliver.signing import AwaitedSignature, SignedForm
 from postroad.deliver.stream import ContentStream, Look, Looked, Piece, look_through
 from postroad.deliver.way_out import OtherHead, other_head, read_other_head
 from postroad.mail.attempt import Outcome, Reach, Try
@@ -362,13 +364,34 @@ class SmtpCourier(asyncio.Protocol):
     def _announce(self, work: CarriedJob, looked: Looked | None) -> None:
         """Make the commands of the job, and say the first of them."""
         offered, session = self.machine.capabilities, self._session
-        refused = announcing.announce(work, looked, offered, session.security, self._shared.options)
+        shared = self._shared
+        refused = announcing.announce(work, looked, offered, session.security, shared.options, shared.signing)
         if refused is not None:
-            self._conclude_soon(refused)
+            self._not_announced(work, looked, refused)
         elif work.rest:
             self._begin(work)
         else:
             self._loop.call_soon(self._conclude)
+
+    def _not_announced(self, work: CarriedJob, looked: Looked | None, why: Result | AwaitedSignature) -> None:
+        """The remote cannot have the message, or its signature is still being made."""
+        if isinstance(why, AwaitedSignature):
+            why.then(partial(self._signed, work, looked))
+            self._wait()
+        else:
+            self._conclude_soon(why)
+
+    def _signed(self, work: CarriedJob, looked: Looked | None, made: SignedForm | Result) -> None:
+        """The signature is there."""
+        if self._work is not work:
+            return  # the connection has gone meanwhile
+        if isinstance(made, Result):
+            self._conclude_soon(made)
+        elif not self._alive:
+            self._conclude_soon(CLOSED)
+        else:
+            work.form = made
+            self._announce(work, looked)
 
     def _begin(self, work: CarriedJob) -> None:
         """One transaction with as many of the rest as it may have."""

@@ -45,10 +45,7 @@ class ContentStream:
         self, envelope: Envelope, content: Content, *, stuffed: bool, piece_size: int, pool: Executor,
         loop: asyncio.AbstractEventLoop, plan: Plan | None = None, line_max: int = 0,
     ) -> None:
-        read = pieces(envelope, content, piece_size)
-        self._pieces = read if plan is None else _gathered(seven_bit.converted(read, plan), piece_size)
-        if line_max:
-            self._pieces = _broken(self._pieces, line_max)
+        self._pieces = as_it_leaves(envelope, content, piece_size, plan, line_max)
         self._left = size(envelope, content)  # octets that are still to be read
         self._stuffer = Stuffer() if stuffed else None
         self._pool = pool
@@ -79,6 +76,16 @@ class ContentStream:
             return Piece(broken=True) if end is None else Piece(end, last=True)
         sent = stuffer.piece(octets)
         return Piece(broken=True) if stuffer.broken else Piece(sent)
+
+
+def as_it_leaves(
+    envelope: Envelope, content: Content, piece_size: int, plan: Plan | None, line_max: int
+) -> Iterator[bytes]:
+    """A content piece by piece, converted and with its lines broken. It reads files."""
+    read: Iterator[bytes] = pieces(envelope, content, piece_size)
+    if plan is not None:
+        read = _gathered(seven_bit.converted(read, plan), piece_size)
+    return _broken(read, line_max) if line_max else read
 
 
 def _broken(read: Iterable[bytes], line_max: int) -> Iterator[bytes]:

@@ -42,6 +42,8 @@ class Try(msgspec.Struct, frozen=True, array_like=True):
     """One host for which a connection could not be made ready. `tls` and `proof`: what there was of TLS by then, and
     what the certificate had shown; `reply`: what the host said, or None. `took_us`: from the first packet to the end.
     `policy`: the TLS policy that held for the host, and whether it was satisfied; None if there was none to judge.
+    `signed`: where the DNS has the keys whose DKIM signatures were put on top, ``SELECTOR._domainkey.DOMAIN``.
+    `unsigned`: why a message that is to be signed was not signed, or not by all keys; "" for no reason.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     tries: tuple[Try, ...] = ()
     not_before_us: int = 0
     policy: TlsOutcome | None = None
+    signed: tuple[str, ...] = ()
+    unsigned: str = ""
 
     @property
     def reason(self) -> str:

@@ -416,6 +416,10 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
             if attempt.text:  # ours, without a status, which would make it the remote's
                 told.append(clean(attempt.text))
     told += map(_try, attempt.tries)
+    if attempt.signed:
+        told.append(clean(f"signed by {', '.join(attempt.signed)}"))
+    if attempt.unsigned:
+        told.append(clean(f"not signed{' by all keys' if attempt.signed else ''}: {attempt.unsigned}"))
     times = [f"took {span(attempt.took_us)}"] if attempt.took_us else []
     times += [f"connecting {span(attempt.connect_us)}"] if attempt.connect_us else []
     if times:

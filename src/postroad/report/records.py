@@ -65,6 +65,8 @@ class AttemptedLine(_Named):
     next: str | None
     tls_details: TlsLine | None
     auth: str
+    signed: tuple[str, ...]
+    unsigned: str
 
 
 class AcceptedLine(_Named):
@@ -215,6 +217,8 @@ def _attempted(event: Attempted, time: str, level: str, kind: str, id: str) -> A
         iso(event.next_us) if event.next_us else None,
         tls_line(attempt.tls_details),
         attempt.auth,
+        attempt.signed,
+        attempt.unsigned,
     )
 
 

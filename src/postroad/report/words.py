@@ -56,6 +56,10 @@ def _attempted(event: Attempted) -> str:
         parts.append(f' "{reply_text(attempt.reply)}"')
     if attempt.text:
         parts.append(f" {attempt.text}")
+    if attempt.signed:
+        parts.append(f", signed by {', '.join(attempt.signed)}")
+    if attempt.unsigned:
+        parts.append(f", not signed{' by all keys' if attempt.signed else ''}: {attempt.unsigned}")
     if attempt.took_us:
         parts.append(f", in {duration(attempt.took_us)}")
     if attempt.connect_us:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from postroad.mail.address import canonical_domain
+from postroad.mail.address import Address, canonical_domain
 from postroad.mail.message import count, first, raw_fields
 from postroad.protocol.mailboxes import VALUE_MAX, mailboxes
 
@@ -48,6 +49,14 @@ def authors(section: bytes) -> Authors:
     if len(domains) > 1:
         problems.append(f"it names {len(domains)} author domains")
     return Authors(tuple(domains)[:AUTHORS_MAX], more, "; ".join(dict.fromkeys(problems)))
+
+
+@lru_cache(maxsize=4096)
+def addresses(field: bytes) -> tuple[Address, ...]:
+    """The addresses of one From field, given whole, as far as they are mailboxes with a domain."""
+    text = field.partition(b":")[2].decode("utf-8", "backslashreplace").strip()
+    found = (each for each in mailboxes(text) if each is not None and each.domain)
+    return tuple(dict.fromkeys(each for each in found if not each.domain.startswith("[")))
 
 
 def _values(section: bytes) -> list[str]:

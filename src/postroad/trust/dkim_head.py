@@ -36,6 +36,10 @@ class SignedHead:
         """All fields of this name (in lower case) as they came, from the top, each without its last CRLF."""
         return self._lines(Canonicalization.SIMPLE).get(name, [])
 
+    def relaxed(self, name: bytes) -> list[bytes]:
+        """The same in the relaxed form, in which signers and verifiers mostly need the section anyway."""
+        return self._lines(Canonicalization.RELAXED).get(name, [])
+
     def names(self) -> list[bytes]:
         """The name of each field in lower case, once, in the order in which they first stand."""
         return list(self._lines(Canonicalization.SIMPLE))

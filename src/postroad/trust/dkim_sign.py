@@ -11,29 +11,42 @@ than it is there, so that nobody can add another one. The time that the processo
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import re
 from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 from msgspec import Meta
 
 from postroad.trust.dkim_body import BodyForm, BodyHashes, Canonicalization
 from postroad.trust.dkim_head import SignedHead, body_start, canonical
 from postroad.trust.dkim_key import RSA_MAX, RSA_MIN, KeyKind
+from postroad.trust.dkim_signature import DkimSignature, parse_signature
 
 NAMES_MAX: Final = 200  # names in h= of a field that we write; more instances of a field are not signed
+FIELD_NAME: Final = b"dkim-signature"
 _LINE: Final = 76  # columns to which a field is folded
 
 _PADDING: Final = PKCS1v15()
 _HASHED: Final = Prehashed(hashes.SHA256())
+_IN_ONE_LINE: Final = re.compile(
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(.*)-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL
+)
+_WHITE_SPACE: Final = re.compile(r"\s+|\\n")
 
 # RFC 6376 §5.4.1, and what decides about how a message is read. None of them is changed on the usual way.
 OVERSIGNED: Final = (
@@ -71,11 +84,13 @@ class SigningOptions(msgspec.Struct, frozen=True):
 
 
 class SigningKey(msgspec.Struct, frozen=True):
-    """A key of a domain, parsed. `domain` and `selector` as A-labels in lower case."""
+    """A key of a domain, parsed. `domain` and `selector` as A-labels in lower case. `identity`: i=, "" for none; in the
+    domain or below it."""
 
     domain: str
     selector: str
     private: RSAPrivateKey | Ed25519PrivateKey
+    identity: str = ""
 
     @property
     def kind(self) -> KeyKind:
@@ -88,21 +103,48 @@ class PrivateKeyFault(msgspec.Struct, frozen=True):
     text: str
 
 
-def parse_private_key(pem: bytes) -> RSAPrivateKey | Ed25519PrivateKey | PrivateKeyFault:
-    """A key in PEM, PKCS #8 or PKCS #1. An RSA key takes some 40 ms, because it is checked: parse once."""
+def parse_private_key(pem: bytes, *, checked: bool = True) -> RSAPrivateKey | Ed25519PrivateKey | PrivateKeyFault:
+    """A key in PEM, PKCS #8 or PKCS #1. `checked`: whether the numbers of an RSA key are looked at, which takes some
+    40 ms; if not, the key makes one signature, and it is verified. This takes 1 ms and finds a damaged key, too."""
     try:
-        key = load_pem_private_key(pem, password=None)
+        key = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=not checked)
     except TypeError:
         return PrivateKeyFault("the key is encrypted with a password")
     except (ValueError, UnsupportedAlgorithm):
         return PrivateKeyFault("this is no private key in PEM")
+    return _usable(key, checked)
+
+
+def parse_key_data(written: str) -> RSAPrivateKey | Ed25519PrivateKey | PrivateKeyFault:
+    """A key as a line of a table has it: PEM without its line ends, or the base64 of DER."""
+    found = _IN_ONE_LINE.fullmatch(written.strip())
+    data = _WHITE_SPACE.sub("", found[1] if found else written)
+    try:
+        key = load_der_private_key(binascii.a2b_base64(data.encode("ascii"), strict_mode=True), None)
+    except (TypeError, ValueError, UnicodeError, UnsupportedAlgorithm):
+        return PrivateKeyFault("this is no private key in PEM or base64")
+    return _usable(key, checked=True)
+
+
+def _usable(key: object, checked: bool) -> RSAPrivateKey | Ed25519PrivateKey | PrivateKeyFault:
     if isinstance(key, Ed25519PrivateKey):
         return key
     if not isinstance(key, RSAPrivateKey):
         return PrivateKeyFault("the key is neither an RSA nor an Ed25519 key")
     if not RSA_MIN <= key.key_size <= RSA_MAX:
         return PrivateKeyFault(f"the RSA key has {key.key_size} bits, not {RSA_MIN} to {RSA_MAX} (RFC 8301)")
+    if not checked and not _proves_itself(key):
+        return PrivateKeyFault("the RSA key is damaged: what it signs cannot be verified")
     return key
+
+
+def _proves_itself(key: RSAPrivateKey) -> bool:
+    digest = hashlib.sha256().digest()
+    try:
+        key.public_key().verify(key.sign(digest, _PADDING, _HASHED), digest, _PADDING, _HASHED)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def public_record(private: RSAPrivateKey | Ed25519PrivateKey) -> str:
@@ -118,20 +160,19 @@ def public_record(private: RSAPrivateKey | Ed25519PrivateKey) -> str:
 class DkimSigner:
     """Signs for one domain with all its keys."""
 
-    __slots__ = ("_first", "_forms", "_keys", "_lifetime_s", "_names", "form")
+    __slots__ = ("_first", "_forms", "_lifetime_s", "_names", "form", "keys")
 
     def __init__(self, keys: tuple[SigningKey, ...], options: SigningOptions) -> None:
         self.form = BodyForm(options.body)
-        self._keys = keys
+        self.keys = keys
         self._forms = options.head
         self._lifetime_s = options.lifetime_s
         self._names = signed_names(options)
         self._first = [_first_line(key, options) for key in keys]
 
-    def sign(self, section: bytes, body_hash: bytes, now_s: int) -> bytes:
-        """The fields to put on top of the message, each with its CRLF. `section`: the header section as it leaves,
+    def sign(self, head: SignedHead, body_hash: bytes, now_s: int) -> bytes:
+        """The fields to put on top of the message, each with its CRLF. `head`: the header section as it leaves,
         `body_hash`: the digest of the body in `form`."""
-        head = SignedHead(section)
         names = taken_names(head, self._names, self._forms)
         signed = head.taken(names, self._forms)
         ends = f" x={now_s + self._lifetime_s};" if self._lifetime_s else ""
@@ -142,7 +183,7 @@ class DkimSigner:
             base64.b64encode(body_hash),
         )
         fields = []
-        for key, first in zip(self._keys, self._first, strict=True):
+        for key, first in zip(self.keys, self._first, strict=True):
             field = first + rest
             digest = hashlib.sha256(b"\r\n".join([*signed, canonical(field, self._forms)])).digest()
             fields.append(field + folded_data(sign_digest(key, digest)) + b"\r\n")
@@ -153,7 +194,37 @@ class DkimSigner:
         start = body_start(content)
         bodies = BodyHashes([self.form])
         bodies.feed(content[start:] if start else content)
-        return self.sign(content[:start], bodies.results()[self.form].digest, now_s)
+        return self.sign(SignedHead(content[:start]), bodies.results()[self.form].digest, now_s)
+
+
+def has_signed(key: SigningKey, head: SignedHead, form: BodyForm, body_hash: bytes, now_s: int) -> bool:
+    """Whether the message has a signature of this very key that is right, and has not expired. `body_hash`: the digest
+    of the body in `form`. A signature over another form of the body counts for none."""
+    mark = b"d=" + key.domain.encode()
+    for line, field in zip(head.relaxed(FIELD_NAME), head.fields(FIELD_NAME), strict=True):
+        if mark not in line.lower():
+            continue
+        found = parse_signature(field)
+        if (
+            isinstance(found, DkimSignature)
+            and (found.domain, found.selector, found.kind) == (key.domain, key.selector, key.kind)
+            and (found.body, found.body_hash) == (form, body_hash)
+            and (found.expires_s is None or found.expires_s > now_s)
+            and _is_own(key, found.data, hashlib.sha256(head.data(found.names, field, found.head)).digest())
+        ):
+            return True
+    return False
+
+
+def _is_own(key: SigningKey, signature: bytes, digest: bytes) -> bool:
+    try:
+        if isinstance(key.private, RSAPrivateKey):
+            key.private.public_key().verify(signature, digest, _PADDING, _HASHED)
+        else:
+            key.private.public_key().verify(signature, digest)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def taken_names(head: SignedHead, names: dict[bytes, int], form: Canonicalization) -> tuple[bytes, ...]:
@@ -176,7 +247,9 @@ def signed_names(options: SigningOptions) -> dict[bytes, int]:
 
 def _first_line(key: SigningKey, options: SigningOptions) -> bytes:
     forms = f"{options.head.value}/{options.body.value}"
-    return f"DKIM-Signature: v=1; a={key.kind.value}-sha256; c={forms};\r\n d={key.domain}; s={key.selector};".encode()
+    speaks_for = f"\r\n i={key.identity};" if key.identity else ""
+    first = f"DKIM-Signature: v=1; a={key.kind.value}-sha256; c={forms};\r\n d={key.domain}; s={key.selector};"
+    return f"{first}{speaks_for}".encode()
 
 
 def sign_digest(key: SigningKey, digest: bytes) -> bytes:

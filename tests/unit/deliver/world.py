@@ -6,12 +6,14 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from postroad.deliver.courier_context import courier_context
 from postroad.deliver.options import DeliverOptions
+from postroad.deliver.signing import Signing
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
@@ -46,9 +48,16 @@ class Ready:
         return self.work()
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
-        value = self.work()
-        self.work = lambda: value
+        try:
+            value = self.work()
+            self.work = lambda: value
+        except Exception as error:
+            self.work = partial(_raise, error)
         self.loop.call_soon(call, self)
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 class Loop:
@@ -148,12 +157,15 @@ class Stage:
     def __init__(
         self, offered: str = PIPELINING, *, kind: Transport = Transport.SMTP, pause_above: int = 1 << 60,
         options: DeliverOptions | None = None, security: Security | None = None,
+        signing: Callable[[Any, Any], Signing] | None = None,
     ) -> None:
         self.loop = Loop()
+        signs = None if signing is None else signing(self.loop, Clock())
         self.wire = Wire(pause_above)
         self.done: list[tuple[Attempt, ...]] = []
         self.lost: list[Any] = []
-        shared = courier_context("me.test", options or DeliverOptions(), Clock(), self.loop, None)  # type: ignore[arg-type]
+        set_up: Any = (self.loop, None, signs)
+        shared = courier_context("me.test", options or DeliverOptions(), Clock(), *set_up)
         self.courier = SmtpCourier(shared, kind, HOP)
         self.wire.protocol = self.courier
         self.courier.connection_made(self.wire)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Final
 from postroad.config.contradictions import (
     accounts,
     certificates,
+    dkim,
     domains,
     feedback,
     functions,
@@ -63,6 +64,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     sending.find,
     origin.find,
     feedback.find,
+    dkim.find,
     numbers.ordered,
     numbers.pace,
     numbers.dns,

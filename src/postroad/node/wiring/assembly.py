@@ -33,6 +33,8 @@ from postroad.config import options
 from postroad.deliver.opener import Opener
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.room import is_full
+from postroad.deliver.signing import Signing
+from postroad.deliver.stream import as_it_leaves
 from postroad.mail.address import Address
 from postroad.mail.attempt import Attempt
 from postroad.mail.envelope import Envelope, Recipient
@@ -234,6 +236,13 @@ class Assembly:
             edition.report, world.clock.now_us, self.spool.new_id, refusal=self._rates.refusal,
             expand=lambda id, now_us, recipients: report_way.expand(self.tables, id, now_us, recipients),
         )
+        self._signing = Signing(
+            clock=world.clock, loop=loop, pool=self._pool,
+            pieces=lambda form: as_it_leaves(
+                form.envelope, form.content, self._edition.deliver.piece_size, form.plan, form.line_max
+            ),
+        )
+        self.keys.on_change = lambda: self._signing.take_stored(self.keys.domains)
         self._opener = Opener(
             name=edition.hostname,
             options=edition.deliver,
@@ -253,6 +262,7 @@ class Assembly:
             sizes=self._sizes,
             ways_out=lambda destination: self.tables.way_out(destination),
             kept_reports=self._kept_reports,
+            signing=self._signing,
         )
         self.queue = Queue(
             spool=self.spool,
@@ -346,7 +356,10 @@ class Assembly:
         self._reporter.take(edition.report)
         if self._sts is not None:
             self._sts.take(edition.sts, edition.resolver)
-        self._opener.take(edition.hostname, edition.deliver, edition.client_tls)
+        self._signing.take(edition.dkim, edition.signing_keys)
+        self._signing.take_stored(self.keys.domains)
+        signs = edition.signing_keys is not None
+        self._opener.take(edition.hostname, edition.deliver, edition.client_tls, signs=signs)
         self._sizes.take(edition.deliver.size_memory_s)
         self.queue.take(edition.queue, edition.tables.destination, edition.pace, edition.tables.outbound)
         self._starter.take(edition.etrn, edition.tables.routing)
@@ -496,6 +509,7 @@ class Assembly:
             warn=self._warn,
             tell=self._note_once,
             note=self._note_text,
+            note_from_thread=self._note_once_from_thread,
             before=self._tables,
         )
 
@@ -668,6 +682,9 @@ class Assembly:
     def _note_from_thread(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._note, event)
 
+    def _note_once_from_thread(self, level: str, text: str) -> None:
+        self._loop.call_soon_threadsafe(self._note_once, level, text)
+
     def _held(self, envelope: Envelope, text: str) -> tuple[Waiting, ...]:
         """All recipients of a message that a rule holds."""
         rows = []
@@ -701,6 +718,7 @@ class Assembly:
                 self._note_once("info", "new certificates are in force")
         if accounts is not None:
             accounts.refresh()
+        self._signing.look()
         self.local.look()
         self.keys.look()
         self._look_at_tables()

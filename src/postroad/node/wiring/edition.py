@@ -28,10 +28,13 @@ from postroad.check.sending import SendingOptions
 from postroad.check.verified import VerifyOptions
 from postroad.config import options
 from postroad.deliver.options import DeliverOptions
+from postroad.deliver.signing_keys import SigningKeys
+from postroad.deliver.signing_options import DkimOutOptions
 from postroad.mail.policy import Inspector
 from postroad.node.sockets import Endpoint, endpoints
 from postroad.node.wiring.authentication import authenticator, read_accounts
 from postroad.node.wiring.inspectors import inspectors
+from postroad.node.wiring.signing import signing_keys
 from postroad.node.wiring.tables import Tables, build
 from postroad.node.wiring.world import World
 from postroad.queue.options import QueueOptions
@@ -79,6 +82,8 @@ class Edition(msgspec.Struct, frozen=True):
     hostname: str
     deliver: DeliverOptions
     sts: StsOptions
+    dkim: DkimOutOptions
+    signing_keys: SigningKeys | None
     queue: QueueOptions
     pace: PaceTable
     etrn: EtrnOptions
@@ -109,11 +114,12 @@ def make(
     warn: Callable[[str], None],
     tell: Callable[[str, str], None],
     note: Callable[[str, str], None],
+    note_from_thread: Callable[[str, str], None],
     before: Tables | None = None,
 ) -> Edition | str:
     """The edition of these settings, or what is wrong with them or their files. `faulty`: hears of accounts that become
     wrong later; `warn`: of trouble with log-ins; `tell`: of the files of maps, as every worker does; `note`: of files
-    that only this worker has read. `before`: the tables in force."""
+    that only this worker has read; `note_from_thread`: of keys, and threads call it. `before`: the tables in force."""
     tables = build(settings, world.clock, tell, before, world.porter, note, starting=before is None)
     if isinstance(tables, str):
         return tables
@@ -142,6 +148,11 @@ def make(
         if made_auth is not None:
             made_auth.close()
         return made_inspectors
+    keys = signing_keys(settings, note_from_thread)
+    if isinstance(keys, str):
+        if made_auth is not None:
+            made_auth.close()
+        return keys
     return Edition(
         settings=settings,
         tables=tables,
@@ -162,6 +173,8 @@ def make(
         hostname=settings.hostname,
         deliver=options.deliver_options(settings),
         sts=options.sts_options(settings),
+        dkim=options.dkim_out_options(settings),
+        signing_keys=keys,
         queue=options.queue_options(settings),
         pace=options.pace_table(settings),
         etrn=options.etrn_options(settings),

@@ -1,0 +1,453 @@
+"""What couriers send is signed as it leaves, whatever was done to it before: whose mail, how often, by which keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from postroad.deliver.options import DeliverOptions
+from postroad.deliver.signing import KEPT_S, LOOP_MAX, Form, Signing
+from postroad.deliver.signing_keys import SigningKeys
+from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, NamedKey, SignedOrigin
+from postroad.deliver.stream import as_it_leaves
+from postroad.mail.address import Address
+from postroad.mail.envelope import Body, Peer, Recipient
+from postroad.mail.job import ChangedHead, Job
+from postroad.mail.message import ContentFile
+from postroad.mail.route import Transport
+from postroad.protocol.sending import Security
+from postroad.trust.dkim_sign import DkimSigner, SigningOptions
+from tests.unit.deliver.world import PIPELINING, Stage
+from tests.unit.deliver.world import job as plain_job
+from tests.unit.trust.dkim_parts import MESSAGE, ed25519, keys, pem, verify, zone_of
+
+ACCOUNT = Peer("192.0.2.1", 1, "x", "ESMTPSA", identity="ada")
+STRANGER = Peer("192.0.2.1", 1, "x", "ESMTP")
+NAMES = ("r1._domainkey.example.org", "e1._domainkey.example.org")
+LATER_S = 1_800_000_000
+
+Keep = list[SigningKeys]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[NamedKey, ...]:
+    found = []
+    for key in keys():
+        path = tmp_path / f"{key.selector}.pem"
+        path.write_bytes(pem(key.private))
+        path.chmod(0o600)
+        found.append(NamedKey("example.org", key.selector, str(path)))
+    return tuple(found)
+
+
+def signing(options: DkimOutOptions, kept: Keep | None = None, told: list[str] | None = None) -> Callable[..., Signing]:
+    """For a Stage. `kept`: gets the keys; `told`: what is logged."""
+
+    def made(loop: Any, clock: Any) -> Signing:
+        def pieces(form: Form) -> Any:
+            return as_it_leaves(form.envelope, form.content, 4096, form.plan, form.line_max)
+
+        signs = Signing(clock=clock, loop=loop, pool=None, pieces=pieces)  # type: ignore[arg-type]
+        found = SigningKeys(options, None, lambda level, text: (told if told is not None else []).append(text))
+        if kept is not None:
+            kept.append(found)
+        signs.take(options, found)
+        return signs
+
+    return made
+
+
+def job(content: Any = MESSAGE, to: Any = 1, peer: Peer = ACCOUNT, **more: Any) -> Job:
+    return plain_job(content, to, peer=peer, **more)
+
+
+def filed(path: Path, octets: bytes, prefix: bytes = b"", **more: Any) -> Job:
+    path.write_bytes(octets)
+    given = job(ContentFile(str(path), len(octets)), **more)
+    envelope = msgspec.structs.replace(given.envelope, prefix=prefix, size=len(octets) + len(prefix))
+    return msgspec.structs.replace(given, envelope=envelope)
+
+
+def sent(stage: Stage, given: Job) -> bytes:
+    """The content as the remote has it."""
+    first = stage.carry(given)
+    assert b"MAIL FROM" in first, first
+    by_data = b"\r\nDATA\r\n" in first
+    stage.server("250 ok", *["250 ok"] * len(given.recipients), "354 go" if by_data else "")
+    got = stage.wire.taken()
+    stage.server("250 taken")
+    if not by_data:
+        assert got.startswith(b"BDAT ")
+        got = got.partition(b"\r\n")[2]
+    else:
+        got = (b"\r\n" + got).removesuffix(b".\r\n").replace(b"\r\n..", b"\r\n.")[2:]
+    size = int(first.partition(b"SIZE=")[2].split()[0])
+    assert len(got) - size in (0, 2 if by_data else 0)  # the last line is ended
+    return got
+
+
+def results(content: bytes) -> list[tuple[str, str]]:
+    return [(each.result, each.selector) for each in verify(content, zone_of(keys()), now_s=LATER_S)]
+
+
+BOTH = [("pass", "r1"), ("pass", "e1")]
+LINES = b"a line that has some words, and a  run of white space \t\r\n.dots\r\n..\r\n"
+
+
+@pytest.mark.parametrize("offered", [PIPELINING, f"{PIPELINING} CHUNKING"])
+@pytest.mark.parametrize("body", [b"", LINES, LINES * 30, LINES * 20_000, b"no line end", b"\r\n" * 9])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_what_is_sent_is_signed(
+    tmp_path: Path, files: tuple[NamedKey, ...], offered: str, body: bytes, in_file: bool
+) -> None:
+    options = DeliverOptions(bdat_size_min=0, piece_size=8192)
+    stage = Stage(offered, signing=signing(DkimOutOptions(keys=files)), options=options)
+    content = MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body
+    given = filed(tmp_path / "c", content, b"Received: by us\r\n") if in_file else job(content)
+    got = sent(stage, given)
+    assert got.endswith(content) or (not content.endswith(b"\r\n") and got.endswith(content + b"\r\n"))
+    assert results(got) == BOTH
+    (attempt,) = stage.done[0]
+    assert (attempt.signed, attempt.unsigned) == (NAMES, "")
+    assert results(got.replace(b"Subject: A", b"Subject: B")) == [("fail", "r1"), ("fail", "e1")]
+
+
+@pytest.mark.parametrize("size", [1, 40_000])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_converted_to_seven_bits(tmp_path: Path, files: tuple[NamedKey, ...], size: int, in_file: bool) -> None:
+    options = DeliverOptions(whole_max=65_536, piece_size=8192)
+    stage = Stage("PIPELINING SIZE", signing=signing(DkimOutOptions(keys=files)), options=options)
+    head = MESSAGE.partition(b"\r\n\r\n")[0]
+    content = head + b"\r\n\r\n" + "Grüße aus Köln, überall\r\n".encode() * size
+    more: dict[str, Any] = {"body": Body.EIGHT_BIT_MIME}
+    got = sent(stage, filed(tmp_path / "c", content, **more) if in_file else job(content, **more))
+    assert got.isascii()
+    assert results(got) == BOTH
+
+
+@pytest.mark.parametrize("count", [1, 100])
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_long_lines_are_broken_first(
+    tmp_path: Path, files: tuple[NamedKey, ...], count: int, in_file: bool, eight_bit: bool
+) -> None:
+    options = DeliverOptions(whole_max=65_536, piece_size=8192)
+    offered = "PIPELINING SIZE" if eight_bit else PIPELINING
+    stage = Stage(offered, signing=signing(DkimOutOptions(keys=files)), options=options)
+    line = b"word " * 500 + ("\u00e4".encode() if eight_bit else b"") + b"x" * 3000 + b"\r\n"
+    content = MESSAGE + line * count
+    more: dict[str, Any] = {"long_lines": True, "body": Body.EIGHT_BIT_MIME if eight_bit else Body.SEVEN_BIT}
+    given = filed(tmp_path / "c", content, **more) if in_file else job(content, **more)
+    stage.carry(given)
+    stage.server("250 ok", "250 ok", "354 go")
+    got = stage.wire.taken().removesuffix(b".\r\n").replace(b"\r\n..", b"\r\n.")
+    assert max(map(len, got.split(b"\r\n"))) <= 998
+    assert results(got) == BOTH
+
+
+def test_fields_in_place_of_parameters_go_below_the_signature(files: tuple[NamedKey, ...]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files, fields=SigningOptions(signed=("MT-Priority",)))),
+                  options=DeliverOptions(mt_priority_tunnel=True))  # fmt: skip
+    got = sent(stage, job(parameters=(("MT-PRIORITY", "3"),)))
+    assert b"MT-Priority: 3\r\n" in got
+    assert results(got) == BOTH
+    assert results(got.replace(b"MT-Priority: 3", b"MT-Priority: 4"))[0][0] == "fail"
+
+
+def test_other_header_fields_for_a_next_hop_come_before_the_signature(files: tuple[NamedKey, ...]) -> None:
+    """The author that the next hop sees decides, too."""
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    stage.courier.way_out = lambda head: ChangedHead(head.replace(b"ada@host.local", b"ada@example.org"))
+    got = sent(stage, job(MESSAGE.replace(b"ada@example.org", b"ada@host.local")))
+    assert b"ada@host.local" not in got
+    assert results(got) == BOTH
+
+
+# -- whose mail --------------------------------------------------------------------------------------------------------
+
+TRUSTED = Peer("192.0.2.1", 1, "x", "ESMTP", trusted=True)
+OWN = Peer(listener="report")
+
+
+@pytest.mark.parametrize(
+    ("peer", "origin"),
+    [
+        (ACCOUNT, SignedOrigin.ACCOUNTS), (TRUSTED, SignedOrigin.TRUSTED), (OWN, SignedOrigin.OWN), (STRANGER, None)
+    ],
+)
+def test_whose_mail_is_signed(files: tuple[NamedKey, ...], peer: Peer, origin: SignedOrigin | None) -> None:
+    for wanted in SignedOrigin:
+        stage = Stage(signing=signing(DkimOutOptions(keys=files, origins=(wanted,))))
+        got = sent(stage, job(peer=peer))
+        assert (b"DKIM-Signature" in got) is (wanted is origin)
+        assert stage.done[0][0].unsigned == ""
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert (results(sent(stage, job(peer=peer))) == BOTH) is (origin is not None)
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_mail_that_ends_at_an_lmtp_server(files: tuple[NamedKey, ...], lmtp: bool) -> None:
+    signs = signing(DkimOutOptions(keys=files, lmtp=lmtp))
+    stage = Stage(kind=Transport.LMTP, security=Security(final=True), signing=signs)
+    stage.carry(job())
+    stage.server("250 ok", "250 ok", "354 go")
+    assert (b"DKIM-Signature" in stage.wire.taken()) is lmtp
+
+
+def test_a_question_about_recipients_has_no_signature(files: tuple[NamedKey, ...], monkeypatch: Any) -> None:
+    monkeypatch.setattr(DkimSigner, "sign", None)
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert b"MAIL FROM" in stage.carry(msgspec.structs.replace(job(), asks_only=True))
+
+
+@pytest.mark.parametrize(
+    ("author", "names"),
+    [
+        (b"ada@example.org", NAMES),
+        (b"ada@EXAMPLE.ORG", NAMES),
+        (b'"x@other.example" <ada@example.org>', NAMES),
+        (b"ada@sub.example.org", NAMES),
+        (b"ada@example.net, ben@example.org", NAMES),
+        (b"ada@example.net", ()),
+        (b"ada@anexample.org", ()),
+        (b"ada", ()),
+    ],
+)
+def test_the_domain_of_the_author_decides(files: tuple[NamedKey, ...], author: bytes, names: tuple[str, ...]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    got = sent(stage, job(MESSAGE.replace(b"Ada <ada@example.org>", author)))
+    (attempt,) = stage.done[0]
+    assert attempt.signed == names
+    assert bool(attempt.unsigned) is (not names)
+    if names:
+        assert results(got) == BOTH
+
+
+def test_a_domain_above_signs_only_if_that_is_set(files: tuple[NamedKey, ...]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files, parent_domains=False)))
+    sent(stage, job(MESSAGE.replace(b"ada@example.org", b"ada@sub.example.org")))
+    assert (stage.done[0][0].signed, stage.done[0][0].unsigned) == ((), "no key for sub.example.org")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ((b"From: Ada <ada@example.org>\r\n", b""), "it has no From field"),
+        ((b"From: ", b"From: eve@example.net\r\nFrom: "), "it has 2 From fields"),
+        ((b"ada@example.org", b"ada@[192.0.2.1]"), "its From field names no domain"),
+    ],
+)
+def test_messages_without_one_author(files: tuple[NamedKey, ...], change: tuple[bytes, bytes], why: str) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert b"DKIM-Signature" not in sent(stage, job(MESSAGE.replace(*change, 1)))
+    assert (stage.done[0][0].signed, stage.done[0][0].unsigned) == ((), why)
+
+
+# -- signed before -----------------------------------------------------------------------------------------------------
+
+
+def test_a_message_with_our_signature_gets_no_second_one(files: tuple[NamedKey, ...]) -> None:
+    before = sent(Stage(signing=signing(DkimOutOptions(keys=files))), job())
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert sent(stage, job(before)) == before
+    assert stage.done[0][0].unsigned == "it has a signature of the same key"
+    changed = before.replace(b"Hello", b"Hallo")
+    again = sent(Stage(signing=signing(DkimOutOptions(keys=files))), job(changed))
+    assert results(again) == [*BOTH, ("fail", "r1"), ("fail", "e1")]
+
+
+def test_only_the_key_that_is_missing_signs(files: tuple[NamedKey, ...]) -> None:
+    before = sent(Stage(signing=signing(DkimOutOptions(keys=files[:1]))), job())
+    assert results(before) == BOTH[:1]
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert results(sent(stage, job(before))) == [BOTH[1], BOTH[0]]
+    assert stage.done[0][0].signed == NAMES[1:]
+
+
+def test_a_signature_that_ends_soon_does_not_count_when_it_has_ended(files: tuple[NamedKey, ...]) -> None:
+    before = DkimSigner(keys(), SigningOptions(lifetime_s=60)).sign_content(MESSAGE, 1_600_000_000) + MESSAGE
+    got = sent(Stage(signing=signing(DkimOutOptions(keys=files))), job(before))
+    assert got.count(b"DKIM-Signature:") == 4
+
+
+# -- how often ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(monkeypatch: Any) -> list[bytes]:
+    """Body hashes of the signatures that were made."""
+    found: list[bytes] = []
+    plain = DkimSigner.sign
+
+    def sign(self: DkimSigner, head: Any, body_hash: bytes, now_s: int) -> bytes:
+        found.append(body_hash)
+        return plain(self, head, body_hash, now_s)
+
+    monkeypatch.setattr(DkimSigner, "sign", sign)
+    return found
+
+
+def parts(given: Job, each: int) -> list[Job]:
+    """Jobs of so many recipients each."""
+    whole = given.recipients
+    return [
+        msgspec.structs.replace(given, recipients=whole[at : at + each]) for at in range(0, len(whole), each)
+    ]
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_thousand_recipients_cost_one_signature(
+    tmp_path: Path, files: tuple[NamedKey, ...], made: list[bytes], in_file: bool
+) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    given = filed(tmp_path / "c", MESSAGE, to=1000) if in_file else job(to=1000)
+    got = set()
+    for part in parts(given, 50):
+        got.add(sent(stage, part))
+        stage.done.clear()
+    assert len(got) == len(made) == 1
+
+
+def test_another_form_has_a_signature_of_its_own(files: tuple[NamedKey, ...], made: list[bytes]) -> None:
+    signs = signing(DkimOutOptions(keys=files))
+    stage = Stage(signing=signs)
+    one, two, three = parts(job(to=3), 1)
+    first = sent(stage, one)
+    stage.courier.way_out = lambda head: ChangedHead(head.replace(b"Subject: ", b"Subject: Re: "))
+    second = sent(stage, two)
+    assert results(second) == BOTH and b"Subject: Re:" in second
+    stage.courier.way_out = None
+    assert sent(stage, three) == first
+    assert len(made) == 2
+
+
+def test_a_later_attempt_has_a_fresh_signature(files: tuple[NamedKey, ...], made: list[bytes]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)), options=DeliverOptions(age_s=10_000, idle_s=9_000))
+    one, two, three = parts(job(to=3), 1)
+    sent(stage, one)
+    stage.loop.advance(KEPT_S - 10)
+    sent(stage, two)
+    assert len(made) == 1
+    stage.loop.advance(20)
+    sent(stage, three)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("size", [1, LOOP_MAX])
+def test_a_key_that_is_gone_is_out_of_use_at_once(
+    files: tuple[NamedKey, ...], made: list[bytes], size: int
+) -> None:
+    kept: Keep = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=files[:1]), kept))
+    one, two = parts(job(MESSAGE + b"x\r\n" * size, to=2), 1)
+    assert results(sent(stage, one)) == BOTH[:1]
+    other = Path(files[0].file)
+    other.write_bytes(pem(ed25519()))
+    kept[0].look()
+    got = sent(stage, two)
+    assert b"a=ed25519-sha256" in got and b"a=rsa-sha256" not in got
+
+
+# -- keys that cannot be used ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, LOOP_MAX])
+@pytest.mark.parametrize("trouble", KeyTrouble)
+@pytest.mark.parametrize("fault", ["missing", "open to all", "no key", "damaged"])
+def test_a_key_that_cannot_be_used(
+    tmp_path: Path, files: tuple[NamedKey, ...], trouble: KeyTrouble, fault: str, size: int
+) -> None:
+    path = Path(files[0].file)
+    match fault:
+        case "missing":
+            path.unlink()
+        case "open to all":
+            path.chmod(0o644)
+        case "no key":
+            path.write_bytes(b"x")
+        case "damaged":
+            path.write_bytes(path.read_bytes().replace(b"KEY-----\nMIIE", b"KEY-----\nMIIF"))
+    told: list[str] = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=files[:1], key_trouble=trouble), told=told))
+    given = job(MESSAGE + b"x\r\n" * size)
+    if trouble is KeyTrouble.SEND:
+        assert b"DKIM-Signature" not in sent(stage, given)
+        assert str(path) in stage.done[0][0].unsigned
+    else:
+        assert stage.carry(given) == b""
+        assert stage.outcomes() == [("deferred", "message", "4.7.5")]
+        assert str(path) in stage.done[0][0].text
+    assert len(told) == 1 and str(path) in told[0]
+    assert "PRIVATE" not in told[0]
+
+
+def test_one_of_two_keys_signs_alone(files: tuple[NamedKey, ...]) -> None:
+    Path(files[1].file).unlink()
+    stage = Stage(signing=signing(DkimOutOptions(keys=files, key_trouble=KeyTrouble.WAIT)))
+    assert results(sent(stage, job())) == BOTH[:1]
+    (attempt,) = stage.done[0]
+    assert attempt.signed == NAMES[:1] and files[1].file in attempt.unsigned
+
+
+def test_a_key_that_becomes_unreadable_signs_on_and_one_that_comes_back_is_taken(
+    files: tuple[NamedKey, ...], made: list[bytes]
+) -> None:
+    kept: Keep = []
+    told: list[str] = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=files[:1]), kept, told))
+    path = Path(files[0].file)
+    octets = path.read_bytes()
+    path.write_bytes(b"half")
+    for _ in range(3):
+        kept[0].look()
+    assert results(sent(stage, job())) == BOTH[:1]
+    assert len(told) == 1 and "the key from before still signs" in told[0]
+    path.write_bytes(octets)
+    os.utime(path, (1, 1))
+    kept[0].look()
+    assert "read anew" in told[1]
+
+
+def test_the_connection_ends_while_a_signature_is_made(files: tuple[NamedKey, ...]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    stage.courier.carry(job(MESSAGE + b"x\r\n" * LOOP_MAX), lambda job, attempts: stage.done.append(attempts))
+    stage.courier.connection_lost(None)
+    stage.loop.run()
+    assert stage.outcomes() == [("deferred", "session", "4.4.2")]
+
+
+def test_a_bug_makes_mail_wait(files: tuple[NamedKey, ...], monkeypatch: Any) -> None:
+    def broken(*arguments: Any) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(DkimSigner, "sign", broken)
+    for size in (1, LOOP_MAX):
+        stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+        stage.carry(job(MESSAGE + b"x\r\n" * size))
+        assert stage.outcomes() == [("deferred", "message", "4.3.0")]
+
+
+def test_content_that_cannot_be_read(tmp_path: Path, files: tuple[NamedKey, ...]) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    given = filed(tmp_path / "c", MESSAGE)
+    (tmp_path / "c").unlink()
+    stage.carry(given)
+    assert stage.outcomes() == [("deferred", "message", "4.3.0")]
+
+
+def test_recipients_with_names_of_their_own_share_a_signature(files: tuple[NamedKey, ...], made: list[bytes]) -> None:
+    """Other senders and recipients in the envelope (SRS, VERP) are no other form."""
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    for part in parts(job(to=(Recipient(Address("a", "b.example")), Recipient(Address("b", "b.example")))), 1):
+        named = msgspec.structs.replace(
+            part, reverse_path=Address(f"bounce+{part.recipients[0]}", "example.org"),
+            forward_paths=(Address("c", "b.example"),),
+        )
+        assert results(sent(stage, named)) == BOTH
+        stage.done.clear()
+    assert len(made) == 1
