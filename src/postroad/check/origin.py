@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from postroad.check.origin_decision import Decision, MessageFacts, fits, of_client, of_message
 from postroad.check.origin_options import CheckMode, OriginChecks, OriginOptions, Quarantine
 from postroad.mail import evaluation, message
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address
+from postroad.mail.effects import TEXT_MAX
 from postroad.mail.envelope import Peer
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found, JudgedMessage
 from postroad.mail.event import Evaluated, Event
@@ -66,6 +69,7 @@ _MESSAGE: Final = Phase.MESSAGE
 _RECEIVED_SPF: Final = "Received-SPF"
 _AUTHRES: Final = "Authentication-Results"
 _EVERY_ACCOUNT: Final = "*"
+RESULTS_MAX: Final = 64  # of one message, in the history
 _TAKEN_OVER: Final = (results.SPF, results.IPREV, results.DKIM)  # methods for which others are believed
 
 
@@ -394,11 +398,12 @@ class _Transaction:
         return verified, None if self._chain is None else self._chain.conclude(bodies)
 
     def _evaluation(
-        self, peer: Peer, found: Iterable[Found], verdict: DmarcVerdict | None, decision: Decision,
+        self, peer: Peer, found: Sequence[Found], verdict: DmarcVerdict | None, decision: Decision,
         believed: authres_reading.Reading | None,
     ) -> Evaluation:  # fmt: skip
         return Evaluation(
-            peer.address, peer.hello, self._domain, tuple(found), () if verdict is None else _dmarc_facts(verdict),
+            peer.address, peer.hello, self._domain, tuple(map(_kept, found[:RESULTS_MAX])),
+            () if verdict is None else _dmarc_facts(verdict),
             decision.disposition, decision.override, decision.comment,
             "" if believed is None else believed.authserv_id, self.questions.queries,
         )  # fmt: skip
@@ -430,6 +435,13 @@ class _Transaction:
             effects += [DropRecipient(each) for each in dict.fromkeys(self._recipients)]
             effects.append(AddRecipient(inspector.quarantine_to))
         return Verdict(Action.ACCEPT, reason=why, effects=tuple(effects))
+
+
+def _kept(found: Found) -> Found:
+    """What the history keeps: strangers say how long some texts are."""
+    if len(found.told) <= TEXT_MAX and len(found.reason) <= TEXT_MAX:
+        return found
+    return msgspec.structs.replace(found, told=found.told[:TEXT_MAX], reason=found.reason[:TEXT_MAX])
 
 
 def _value(field: bytes) -> bytes:

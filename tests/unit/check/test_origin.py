@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.check import origin
 from postroad.check.origin import OriginInspection, OriginInspector
 from postroad.check.origin_options import CheckMode, OriginChecks, OriginOptions, Quarantine
 from postroad.mail.address import Address
 from postroad.mail.effects import Sections, applied
 from postroad.mail.envelope import Peer
-from postroad.mail.evaluation import Evaluation, JudgedMessage
+from postroad.mail.evaluation import Evaluation, Found, JudgedMessage
 from postroad.mail.event import Evaluated, Event
 from postroad.mail.policy import (
     ACCEPT,
@@ -183,8 +184,6 @@ def test_odd_content(content: bytes) -> None:
 
 
 def test_a_header_section_in_octets_is_looked_at_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from postroad.check import origin
-
     looks = []
     real = origin.message.header_is_whole
     monkeypatch.setattr(origin.message, "header_is_whole", lambda octets: looks.append(len(octets)) or real(octets))
@@ -276,6 +275,12 @@ def test_the_dns_does_not_answer() -> None:
     options = OriginOptions("mx.ours.test", exempt_networks=(), asking=AskingLimits(waiting_max_s=0.05))
     found = evaluation(one(lambda: Bench(options=options, slow_s=5.0), signed())[0])
     assert set(short(found)) == {"spf=temperror", "dkim=temperror", "dmarc=temperror", "arc=none", "iprev=temperror"}
+
+
+def test_texts_of_strangers_are_cut_in_the_history() -> None:
+    found = Found("spf", "permerror", "r" * 5_000, (), "t" * 5_000)
+    kept = origin._kept(found)
+    assert (len(kept.told), len(kept.reason), kept.method) == (1_000, 1_000, "spf")
 
 
 # ---- Forged results
