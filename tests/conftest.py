@@ -2,6 +2,8 @@
 With CI set the examples are the same in each run, so that a change alone can make it fail; elsewhere they differ.
 
 With CI set nothing may be skipped: a run that skipped a test has failed.
+
+Programs that tests start keep compiled files, whatever the machine says: else each would take twice as long to start.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import pytest
 from hypothesis import settings
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None)
 settings.register_profile("repeatable", settings.get_profile("untimed"), derandomize=True, database=None)
 settings.load_profile("repeatable" if os.environ.get("CI") else "untimed")

@@ -105,8 +105,14 @@ def _meta(struct: type[msgspec.Struct], name: str) -> msgspec.Meta:
     return next((each for each in found if isinstance(each, msgspec.Meta)), msgspec.Meta())
 
 
+@cache
+def _defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """By field. Kept, because it takes as long as all else that a setting needs."""
+    return {field.name: field.default for field in msgspec.structs.fields(struct)}
+
+
 def _default(struct: type[msgspec.Struct], name: str) -> Any:
-    default = next(field.default for field in msgspec.structs.fields(struct) if field.name == name)
+    default = _defaults(struct)[name]
     return UNSET if default is msgspec.NODEFAULT else default
 
 
