@@ -17,14 +17,6 @@ from tests.peers.harness.process import Program, listens
 from bench.servers import PostfixServer
 
 ELSEWHERE: Final = "192.0.2.1"  # nobody's: whom a filter would leave out
-_UNBOUND: Final = """\
-server:
-    do-not-query-localhost: no
-    module-config: "iterator"
-forward-zone:
-    name: "."
-    forward-addr: {dns}
-"""
 
 
 class Filter:
@@ -32,6 +24,7 @@ class Filter:
 
     def __init__(self, name: str, directory: Path, lines: Sequence[str], resolv_conf: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.name = name
         self.port = ports.port()
         self.address = f"inet:127.0.0.1:{self.port}"
         config = directory / f"{name}.conf"
@@ -53,11 +46,10 @@ def in_resolver(resolv_conf: Path, command: Sequence[str]) -> list[str]:
 def checking(directory: Path, dns: str, resolv_conf: Path) -> list[Filter]:
     """opendkim and opendmarc, which verify what comes in."""
     directory.mkdir(parents=True)
-    unbound, nobody = directory / "unbound.conf", directory / "nobody"
-    unbound.write_text(_UNBOUND.format(dns=dns))
+    nobody = directory / "nobody"
     nobody.write_text(f"{ELSEWHERE}\n")
     dkim = (
-        "Mode v", "Syslog yes", "Canonicalization relaxed/simple", f"ResolverConfiguration {unbound}",
+        "Mode v", "Syslog yes", "Canonicalization relaxed/simple", f"Nameservers {dns}",
         f"InternalHosts {nobody}", "AuthservID postfix.test",
     )  # fmt: skip
     dmarc = (
@@ -118,6 +110,10 @@ class FilteringPostfix(PostfixServer):
         super().stop()
         for each in self._filters:
             each.program.stop()
+
+    def log(self, lines_max: int = 60) -> str:
+        beside = (f"{each.name} ended with {each.program.exit_code}: {each.program.log()}" for each in self._filters)
+        return "\n".join((super().log(lines_max), *beside))
 
     @property
     def beside(self) -> list[int]:
