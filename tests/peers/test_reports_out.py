@@ -178,6 +178,21 @@ def test_a_tls_report_arrives_by_mail_and_by_https(world: World) -> None:
     assert policy["failure-details"][0]["result-type"] == "certificate-expired"
 
 
+def test_the_commands_say_what_was_sent(world: World) -> None:
+    maildir.wait(world.boxes / f"tls@{DOMAIN}", 1, within_s=60)
+
+    def states() -> dict[str, str]:
+        return {each["destination"]: each["state"] for each in world.node.json("reports", "sent")}
+
+    until(lambda: "waiting" not in states().values() and "begun" not in states().values(), "all is sent", within_s=30)
+    found = states()
+    assert found.pop("mailto:x@refuser.example") == "failed"
+    assert set(found.values()) == {"sent"} and len(found) == 4
+    rows = world.node.json("reports", "sent", DOMAIN)
+    (row,) = [each for each in rows if each["destination"] == f"mailto:tls@{DOMAIN}"]
+    world.node.wait_trace(row["id"], f"tls@{DOMAIN}", "relayed")
+
+
 def test_nothing_is_sent_twice_over_restarts_and_crashes(world: World) -> None:
     maildir.wait(world.boxes / f"dmarc@{DOMAIN}", 1, within_s=60)
     maildir.wait(world.boxes / f"tls@{DOMAIN}", 1, within_s=60)

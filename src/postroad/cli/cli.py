@@ -36,7 +36,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     ),
     "reload": CommandEntry("postroad.cli.node", "reload", "Tell the running node to load a changed configuration."),
     "reports": CommandEntry(
-        "postroad.cli.reports", "reports", "Show what others report about our mail: DMARC, TLS, complaints."
+        "postroad.cli.reports", "reports", "Show what others report about our mail, and what we report to them."
     ),
     "route": CommandEntry("postroad.cli.route", "route", "Show where mail for an address goes, and what the DNS says."),
     "spool": CommandEntry(

@@ -15,6 +15,7 @@ import click
 
 from postroad.cli.command import end, print_json, time_us
 from postroad.cli.options import config_option, json_option, state_dir_of
+from postroad.cli.sent_reports import sent
 from postroad.cli.trace import WHEN, when_us
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def reports(context: click.Context, since: str, as_json: bool, config: Path | No
         f"{_many(found.ordinary, 'mail')} without a report."
     )
     _print_unread(found.unread)
+
+
+reports.add_command(sent)
 
 
 @reports.command()

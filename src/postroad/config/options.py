@@ -585,7 +585,7 @@ def report_options(settings: Settings) -> ReportOptions:
 
 def feedback_options(settings: Settings) -> FeedbackOptions:
     return _into(
-        FeedbackOptions, settings.feedback, hostname=settings.hostname, mailboxes=(),
+        FeedbackOptions, settings.feedback, hostname=settings.hostname, mailboxes=settings.report_mailboxes.addresses,
         keep_days=settings.history.keep_days,
     )  # fmt: skip
 
