@@ -260,6 +260,14 @@ class _Transaction:
         self._early = of_client(checks, found, name, self._is_exempt(self._domain))
         return self._early
 
+    def _exempt_author(self) -> str:
+        """The author domain, if each is exempt; "" if not. The sender does not count: anybody may name one who is."""
+        if not self._inspector.options.exempt_domains:
+            return ""
+        named = self._authors if self._authors.domains else authors(self._section)
+        exempt = named.domains and not named.more and all(map(self._is_exempt, named.domains))
+        return named.domains[0] if exempt else ""
+
     @property
     def _domain(self) -> str:
         return "" if self._sender is None else self._sender.domain
@@ -366,7 +374,7 @@ class _Transaction:
             add(checks.arc, chain.found)
         if name is not None:
             add(checks.iprev, name.found())
-        exempt = next((each for each in (self._domain, *self._authors.domains) if self._is_exempt(each)), "")
+        exempt = self._exempt_author()
         facts = MessageFacts(
             signatures or (), chain, verdict, f"mail of {exempt} is exempt from these checks" if exempt else ""
         )

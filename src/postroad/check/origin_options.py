@@ -141,8 +141,8 @@ class OriginOptions(msgspec.Struct, frozen=True):
     exempt_domains: Annotated[
         tuple[str, ...],
         Meta(
-            description="Domains in whose name mail is never refused or quarantined by these checks: of the sender, "
-            "or of the field From. Their mail is still marked."
+            description="Domains in whose name mail is never refused or quarantined by these checks: for SPF and iprev "
+            "the domain of the sender, for all others each domain in the field From. Their mail is still marked."
         ),
     ] = ()
     arc_forwarders: Annotated[

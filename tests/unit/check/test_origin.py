@@ -424,13 +424,25 @@ def test_a_client_that_becomes_trusted_is_left_alone() -> None:
     assert verdict is ACCEPT and not made.resolver.asked
 
 
-@pytest.mark.parametrize("domain", ["a.test", "soft.test"], ids=["author", "sender"])
-def test_exempt_domains_are_marked_and_not_refused(domain: str) -> None:
-    options = OriginOptions("mx.ours.test", exempt_networks=(), exempt_domains=(domain,))
-    verdict, _ = one(lambda: Bench(STRICT, options), MAIL, "ada@soft.test")
+@pytest.mark.parametrize("checks", [STRICT, msgspec.structs.replace(STRICT, dmarc=CheckMode.OFF)])
+def test_an_exempt_author_is_marked_and_not_refused(checks: OriginChecks) -> None:
+    options = OriginOptions("mx.ours.test", exempt_networks=(), exempt_domains=("a.test",))
+    broken = signed().replace(b"Hello", b"Goodbye")
+    verdict, _ = one(lambda: Bench(checks, options), broken, "ada@soft.test")
     found = evaluation(verdict)
-    assert "dmarc=fail" in short(found)
-    assert (found.disposition, found.override) == ("none", "local_policy") and domain in found.comment
+    assert "dkim=fail" in short(found) and found.disposition == "none"
+    if checks is STRICT:
+        assert "dmarc=fail" in short(found)
+        assert found.override == "local_policy" and "a.test" in found.comment
+
+
+@pytest.mark.parametrize(
+    "content", [MAIL, MAIL.replace(b"<ada@a.test>", b"<x@soft.test>, <ada@a.test>")], ids=["author", "two authors"]
+)
+def test_an_exempt_sender_does_not_help_another_author(content: bytes) -> None:
+    options = OriginOptions("mx.ours.test", exempt_networks=(), exempt_domains=("soft.test",))
+    verdict, _ = one(lambda: Bench(STRICT, options), content, "ada@soft.test")
+    assert reply(verdict).startswith("550 5.7.1 DMARC: mail of a.test")
 
 
 def test_spf_of_an_exempt_sender() -> None:
