@@ -21,7 +21,7 @@ _KEPT = Path("var/fuzz")
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz one target.")
-    targets = ("server", "client", "grammar", "bdat", "porter", "authres", "dmarc", "dkim", "spf", "sts")
+    targets = ("server", "client", "grammar", "bdat", "porter", "authres", "dmarc", "dkim", "spf", "sts", "reports")
     parser.add_argument("target", choices=targets)
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1, help="the same seed of the plain runner gives the same inputs")

@@ -25,7 +25,7 @@ from postroad.trust.dkim_head import body_start
 from postroad.trust.dkim_sign import DkimSigner, SigningOptions
 from tests.dialogs import sending
 from tests.dialogs.playing import Transcript, read, steps
-from tests.fuzz import dkim, spf, sts, trust
+from tests.fuzz import dkim, inbound, spf, sts, trust
 from tests.fuzz.choices import written
 from tests.unit.trust import test_dkim_rfcs
 
@@ -40,6 +40,7 @@ def corpus() -> dict[str, dict[str, bytes]]:
     made["porter"] = _requests()
     made |= trust.seeds()
     made["spf"] = spf.seeds()
+    made["reports"] = inbound.seeds()
     made["sts"] = sts.seeds()
     made["dkim"] = _signatures()
     for place in sorted(_DIALOGS.glob("*.txt")):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.fuzz import bdat, client, dkim, grammar, porter, server, spf, sts, trust
+from tests.fuzz import bdat, client, dkim, grammar, inbound, porter, server, spf, sts, trust
 
 HERE = Path(__file__).parent
 
@@ -81,6 +81,16 @@ _STS = (
 )  # fmt: skip
 
 
+_REPORTS = (
+    b"<feedback>", b"</feedback>", b"<record>", b"</record>", b"<row>", b"<count>", b"9", b"<source_ip>", b"<domain>",
+    b"<!DOCTYPE x>", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"&amp;", b"&", b"&#x0;", b"<?xml version='1.0'?>",
+    b"<a:b xmlns:a='c'>", b'{"policies":[', b'{"policy":{"policy-domain":"a"}}', b"]}", b"null", b'"', b"\\u0000",
+    b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"\x1f\x8b\x08\0", b"--cut\r\n", b"--cut--", b"Content-Type: ",
+    b"multipart/mixed; boundary=cut\r\n", b"message/rfc822\r\n\r\n", b"message/feedback-report\r\n\r\n",
+    b"Content-Transfer-Encoding: base64\r\n", b"Feedback-Type: ",
+)  # fmt: skip
+
+
 class Check(Protocol):
     def __call__(self, data: bytes, *, hasty: bool = False) -> None: ...
 
@@ -123,6 +133,7 @@ TARGETS = {
         Target("sts", sts.check, _COMMON + _STS),
         Target("spf", spf.check, _COMMON + _TERMS),
         Target("dmarc", trust.check_dmarc, _COMMON + _POLICIES),
+        Target("reports", inbound.check, _COMMON + _REPORTS),
         Target("dkim", dkim.check, _COMMON + _SIGNATURES),
     )
 }
