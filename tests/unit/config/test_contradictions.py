@@ -479,6 +479,20 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "There is no map 'other'",
         "Add a [[map]]",
     ),
+    (
+        "a report mailbox of others",
+        '[report_mailboxes]\naddresses = ["dmarc@elsewhere.example"]',
+        "report_mailboxes.addresses[1]",
+        "no domain of this node",
+        "Add a [[domain]]",
+    ),
+    (
+        "keys of report mailboxes without any",
+        '[report_mailboxes]\nkeep_days = 5',
+        "report_mailboxes.keep_days",
+        "no effect without addresses",
+        "Name the mailboxes",
+    ),
     ("SRS without keys", '[srs]\ndomain = "example.org"', "srs.domain", "SRS needs keys", "keys_file"),
     ("SRS without a domain", '[srs]\nkeys_file = "k"', "srs.keys_file", "has no domain", "Add a line"),
     (
