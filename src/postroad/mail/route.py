@@ -77,9 +77,8 @@ def domain_of(key: str) -> str:
 
 
 def keys_of(plain: str) -> tuple[str, ...]:
-    """The keys under which mail for a destination waits, whatever it demands."""
-    ways = (plain, plain + REPORTS)
-    return tuple(way + demand for way in ways for demand in ("", REQUIRE_TLS, TLS_OPTIONAL))
+    """The keys under which mail for a destination waits, whatever it demands. Mail for report mailboxes waits apart."""
+    return (plain, plain + REQUIRE_TLS, plain + TLS_OPTIONAL)
 
 
 class HttpFormat(enum.Enum):
