@@ -20,7 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from postroad.check.policy import HeaderFrom
-from postroad.config import alias_outlets, exposure, map_values, nobody, overlaps
+from postroad.config import alias_outlets, dkim_doubts, exposure, map_values, nobody, overlaps
 from postroad.config.files import rights
 from postroad.config.finding import Finding
 from postroad.config.listening import UNIX, ListenerSection
@@ -489,5 +489,5 @@ _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
     _maps, _space, _listeners, _extensions, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
     _lmtp_without_proof, _ghosts, _lost_reports, overlaps.find, map_values.find,
-    nobody.find, alias_outlets.find,
+    nobody.find, alias_outlets.find, dkim_doubts.find,
 )  # fmt: skip

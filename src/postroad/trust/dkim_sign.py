@@ -117,8 +117,9 @@ def parse_private_key(pem: bytes, *, checked: bool = True) -> RSAPrivateKey | Ed
 
 def parse_key_data(written: str) -> RSAPrivateKey | Ed25519PrivateKey | PrivateKeyFault:
     """A key as a line of a table has it: PEM without its line ends, or the base64 of DER."""
-    found = _IN_ONE_LINE.fullmatch(written.strip())
-    data = _WHITE_SPACE.sub("", found[1] if found else written)
+    plain = _WHITE_SPACE.sub(" ", written).strip()
+    found = _IN_ONE_LINE.fullmatch(plain)
+    data = (found[1] if found else plain).replace(" ", "")
     try:
         key = load_der_private_key(binascii.a2b_base64(data.encode("ascii"), strict_mode=True), None)
     except (TypeError, ValueError, UnicodeError, UnsupportedAlgorithm):

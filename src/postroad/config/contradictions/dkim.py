@@ -26,7 +26,7 @@ def find(settings: Settings) -> Iterator[Finding]:
     if section.all_matches and not section.signing_table:
         yield Finding(
             (("dkim", "all_matches"), ("dkim", "signing_table")),
-            "all_matches is about a signing_table, and none is set",
+            "The key all_matches is about a signing_table, and none is set",
             "Remove it: all keys of a domain sign in any case",
         )
     yield from _same_keys(settings)
