@@ -84,7 +84,8 @@ def _without_key(settings: Settings, options: DkimOutOptions, keys: SigningKeys)
     for index, signs in enumerate(settings.dkim.sign_as):
         why = _why_not(keys, signs.domain)
         if why:
-            yield Finding((("dkim", "sign_as", index, "domain"),), f"The domain {signs.domain} cannot sign: {why}", remedy)
+            text = f"The domain {signs.domain} cannot sign: {why}"
+            yield Finding((("dkim", "sign_as", index, "domain"),), text, remedy)
 
 
 def _why_not(keys: SigningKeys, domain: str) -> str:
