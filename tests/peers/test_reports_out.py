@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dkim  # type: ignore[import-untyped]
 import pytest
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
@@ -29,6 +30,7 @@ from postroad.report.feedback_counts import FeedbackCounts
 from postroad.store.sqlite import codec
 from postroad.store.sqlite.day_events import day_events
 from postroad.store.sqlite.dayfile import DAY_US, DayFile, path_of
+from postroad.trust.dkim_sign import public_record
 from tests.peers.harness import maildir, need, ports
 from tests.peers.harness.knot import Knot
 from tests.peers.harness.postfix import Postfix
@@ -36,6 +38,7 @@ from tests.peers.harness.postroad import Node, local_domain, mx_listener
 from tests.peers.harness.process import own_to, until
 from tests.peers.harness.unpacked import CACHE
 from tests.peers.test_http import Receiver
+from tests.unit.trust.dkim_parts import pem, rsa
 
 DOMAIN = "reports.example"
 RECORD = (
@@ -109,6 +112,8 @@ def world(place: Path) -> Iterator[World]:
         "localhost": "@ IN A 127.0.0.1",
         "example": "",
     }
+    (place / "s1.pem").write_bytes(pem(rsa()))
+    (place / "s1.pem").chmod(0o600)
     boxes = place / "boxes"
     boxes.mkdir()
     own_to(boxes, "nobody")
@@ -136,6 +141,7 @@ def world(place: Path) -> Iterator[World]:
                     "post_ca_file": str(place / "authority.pem"), "post_private": True, "failures": True,
                 },
                 "checks": {"exempt_networks": []},
+                "dkim": {"key": [{"domain": "node.example", "selector": "s1", "file": str(place / "s1.pem")}]},
                 "listener": [mx_listener(ports.port())],
                 "domain": [local_domain("node.example")],
             })  # fmt: skip
@@ -176,6 +182,19 @@ def test_a_tls_report_arrives_by_mail_and_by_https(world: World) -> None:
     (policy,) = json.loads(text)["policies"]
     assert policy["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 1}
     assert policy["failure-details"][0]["result-type"] == "certificate-expired"
+
+
+def test_what_is_sent_is_signed(world: World) -> None:
+    """RFC 8460 §3: TLS reports without a signature of the submitter are thrown away."""
+    def record(name: bytes, timeout: float = 5) -> bytes:
+        return public_record(rsa()).encode() if name == b"s1._domainkey.node.example." else b""
+
+    for box in (f"dmarc@{DOMAIN}", f"tls@{DOMAIN}"):
+        octets = maildir.wait(world.boxes / box, 1, within_s=60)[0].replace(b"\n", b"\r\n")
+        assert dkim.verify(octets, dnsfunc=record)
+        signature = octets[octets.index(b"DKIM-Signature:") :].partition(b"\r\nReceived")[0]
+        assert b"d=node.example" in signature and b" l=" not in signature
+    assert b"tls-report-domain" in signature.lower() and b"tls-report-submitter" in signature.lower()
 
 
 def test_the_commands_say_what_was_sent(world: World) -> None:

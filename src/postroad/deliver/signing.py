@@ -49,7 +49,7 @@ KEPT_S: Final = 900.0  # how long a signature is used again
 KEPT_OCTETS: Final = 8_388_608  # of what is kept, header sections included
 AUTHORS_MAX: Final = 4  # authors of one message whose keys sign
 _HEAD_MAX: Final = 2 * HEADER_MAX  # octets of a header section with what we have put on top
-_OWN_LISTENERS: Final = frozenset({"report", "report-postmaster"})
+_OWN_LISTENERS: Final = frozenset({"report", "report-postmaster", "report-to-domain"})
 _FROM: Final = b"from"
 
 

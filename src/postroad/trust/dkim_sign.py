@@ -53,11 +53,13 @@ OVERSIGNED: Final = (
     "From", "Reply-To", "Subject", "Date", "To", "Cc", "Message-ID", "MIME-Version", "Content-Type",
     "Content-Transfer-Encoding",
 )  # fmt: skip
-# A mailing list may add these: they are signed only when they are there (RFC 8058 §4 demands the first two).
+# A mailing list may add these: they are signed only when they are there (RFC 8058 §4 demands the first two, RFC 8460
+# §5.3 asks for the last two).
 SIGNED: Final = (
     "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id", "List-Help", "List-Subscribe", "List-Post", "List-Owner",
     "List-Archive", "Sender", "In-Reply-To", "References", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc",
-    "Resent-Date", "Resent-Message-ID", "Feedback-ID", "Autocrypt", "Openpgp",
+    "Resent-Date", "Resent-Message-ID", "Feedback-ID", "Autocrypt", "Openpgp", "TLS-Report-Domain",
+    "TLS-Report-Submitter",
 )  # fmt: skip
 
 
