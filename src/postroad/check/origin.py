@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -121,10 +122,11 @@ class OriginInspector:
         """Fields that claim to be ours go, and nothing else happens."""
         if not authres_reading.forged(question.head, self.ours):
             return ACCEPT
-        return Verdict(Action.ACCEPT, effects=(RemoveField(_AUTHRES, self.claims_ours),))
+        return Verdict(Action.ACCEPT, effects=(RemoveField(_AUTHRES, partial(self.claims, self.ours)),))
 
-    def claims_ours(self, value: bytes) -> bool:
-        return authres_reading.claims(value, self.ours)
+    @staticmethod
+    def claims(authserv_ids: tuple[str, ...], value: bytes) -> bool:
+        return authres_reading.claims(value, authserv_ids)
 
 
 class OriginInspection:
@@ -423,8 +425,9 @@ class _Transaction:
         inspector = self._inspector
         checks, options = inspector.checks, inspector.options
         effects: list[Effect] = []
-        if not self._believing and authres_reading.forged(self._section, inspector.ours):
-            effects.append(RemoveField(_AUTHRES, inspector.claims_ours))
+        ids = (inspector.authserv_id,) if self._believing else inspector.ours
+        if authres_reading.forged(self._section, ids):
+            effects.append(RemoveField(_AUTHRES, partial(inspector.claims, ids)))
         if spf is not None and options.received_spf and checks.spf is not _OFF:
             effects.append(Prepend(_RECEIVED_SPF, _value(received_spf.field(spf)), told=False))
         utf8 = question.peer.protocol.startswith("UTF8")

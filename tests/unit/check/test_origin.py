@@ -494,14 +494,14 @@ OF_GATEWAY = (
 
 @pytest.mark.parametrize(("result", "dmarc"), [(b"pass", "dmarc=pass"), (b"fail", "dmarc=fail")])
 def test_results_of_a_host_in_front_are_believed(result: bytes, dmarc: str) -> None:
-    content = OF_GATEWAY % result + MAIL
+    content = b"Authentication-Results: mx.ours.test; dmarc=pass\r\n" + OF_GATEWAY % result + MAIL
     verdict, made = one(lambda: Bench(MARKED, BELIEVING), content, peer=GATEWAY, visitor=GATEWAY)
     found = evaluation(verdict)
     assert found.believed == "gw.test"
     assert short(found) == [f"spf={result.decode()}", "iprev=pass", "dkim=none", dmarc, "arc=none"]
     assert "TXT a.test" not in made.resolver.asked
     top, left = fields(verdict, content[: content.index(b"\r\n\r\n") + 2])
-    assert "spf" not in top and dmarc in top and "gw.test; spf=" in left
+    assert "spf" not in top and dmarc in top and "gw.test; spf=" in left and "mx.ours.test" not in left
 
 
 def test_mail_of_a_host_in_front_without_results_is_not_looked_at() -> None:
