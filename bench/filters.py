@@ -65,7 +65,7 @@ def signing(directory: Path, domain: str, selector: str, key: Path, resolv_conf:
     """opendkim, which signs mail of this machine."""
     lines = (
         "Mode s", "Syslog yes", "Canonicalization relaxed/simple", "OversignHeaders From", f"Domain {domain}",
-        f"Selector {selector}", f"KeyFile {key}", "InternalHosts 127.0.0.1",
+        f"Selector {selector}", f"KeyFile {key}", "RequireSafeKeys no", "InternalHosts 127.0.0.1",
     )  # fmt: skip
     return [Filter("opendkim", directory, lines, resolv_conf)]
 

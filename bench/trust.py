@@ -1,6 +1,6 @@
 """What checks and signatures cost, beside Postfix with the programs that do it there: ``python -m bench.trust``.
 
-    python -m bench.trust [in] [out] [--rounds N] [--quick]
+    python -m bench.trust [--only in|out] [--rounds N] [--quick]
 
 `in`: mail for a domain of ours comes from elsewhere, 4 KB a message, each from another domain, whose records of SPF,
 DKIM (RSA-2048) and DMARC are served by Knot on loopback. No domain comes twice to a server in all rounds, so that no
@@ -29,15 +29,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.peers.harness import need, ports
 from tests.peers.harness.knot import Knot
-from tests.peers.harness.postroad import Node, next_hop
+from tests.peers.harness.postroad import Node, next_hop, relay_listener
 from tests.peers.harness.process import NotReady
 from tests.peers.harness.smtptools import Sink
 
 from bench import filters
-from bench.compare import Server, running, settled_s, used_s
+from bench.compare import Mode, Server, measure, running, settled_s, used_s, warm
 from bench.sending import HELO, Prepared
 from postroad.trust.dkim_sign import DkimSigner, SigningKey, SigningOptions, public_record
 
@@ -57,6 +59,10 @@ _HEAD: Final = (
     "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 )
 _SIZE: Final = 4_096
+_OUT: Final = Mode(
+    "out", "4 KB, kept, signed", "messages/s", _SESSIONS, {"*": 10_000, "postfix": 2_500},
+    {"*": 3_000, "postfix": 500}, keep=True,
+)  # fmt: skip
 
 
 # -- the world that mail comes from ---------------------------------------------------------------------------
@@ -111,6 +117,21 @@ class CheckingNode(Node):
             "relay": {"domain": [{"name": "sink.test", "recipients": "any"}]},
             "next_hop": [next_hop("*", next_port)],
             "dns": {"servers": [dns]},
+            "checks": {"exempt_networks": []},
+        }
+        super().__init__(directory, settings, defaults={"hostname": "postroad.test", "state_dir": "state"})
+
+
+class SigningNode(Node):
+    """Postroad as a relay that signs what it sends with this key; without a key it signs nothing."""
+
+    def __init__(self, name: str, directory: Path, next_port: int, key: Path | None) -> None:
+        self.name = name
+        keys = [{"domain": SIGNING, "selector": "s", "file": str(key)}] if key is not None else []
+        settings = {
+            "listener": [relay_listener(ports.port(), tls="none")],
+            "next_hop": [next_hop("*", next_port)],
+            "dkim": {"key": keys},
         }
         super().__init__(directory, settings, defaults={"hostname": "postroad.test", "state_dir": "state"})
 
@@ -180,6 +201,45 @@ def come_in(base: Path, rounds: int, *, quick: bool) -> bool:
     return rate >= RATE_MIN and cpu <= CPU_MAX
 
 
+def go_out(base: Path, rounds: int, *, quick: bool) -> bool:
+    rsa = _written(base / "rsa.pem", generate_private_key(65_537, 2048))
+    ed25519 = _written(base / "ed25519.pem", Ed25519PrivateKey.generate())
+    resolv_conf = base / "resolv.conf"
+    resolv_conf.write_text("nameserver 192.0.2.1\n")
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(Sink())
+        servers: list[Server] = [
+            SigningNode("unsigned", base / "unsigned", sink.port, None),
+            SigningNode("rsa", base / "rsa", sink.port, rsa),
+            SigningNode("ed25519", base / "ed25519", sink.port, ed25519),
+            filters.FilteringPostfix(
+                base / "signing-postfix", sink.port, filters.signing(base / "signer", SIGNING, "s", rsa, resolv_conf),
+                resolv_conf, policyd_spf=False, settings={},
+            ),
+        ]
+        for server in servers:
+            stack.enter_context(running(server))
+            measure(server, warm(_OUT, server.name), 0, sink, quick=quick)
+        turns = []
+        for number in range(1, rounds + 1):
+            for server in servers[:: 1 if number % 2 else -1]:
+                turn = measure(server, _OUT, number, sink, quick=quick)
+                turns.append(Figures(turn.server, turn.rate, turn.cpu_us))
+                _tell(number, turns[-1])
+    found = _medians(turns)
+    signed, beside = found["rsa"].rate / found["postfix"].rate, found["ed25519"].rate / found["unsigned"].rate
+    cpu = found["rsa"].cpu_us / found["postfix"].cpu_us
+    print(f"out: RSA-2048 {signed:.2f} times Postfix (at least {SIGNED_MIN:g}), {cpu:.3f} of its CPU time")
+    print(f"out: Ed25519 {beside:.2f} of the rate without signatures (at least {ED25519_MIN:g})")
+    return signed >= SIGNED_MIN and beside >= ED25519_MIN
+
+
+def _written(file: Path, key: RSAPrivateKey | Ed25519PrivateKey) -> Path:
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file.chmod(0o600)
+    return file
+
+
 def _tell(number: int, turn: Figures) -> None:
     print(f"  round {number}  {turn.server:<10}{turn.rate:>9.1f}/s {turn.cpu_us:>9.1f} µs CPU each", flush=True)
 
@@ -198,7 +258,7 @@ def _medians(turns: Sequence[Figures]) -> dict[str, Figures]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=("in", "out"), help="both, if nothing is named")
+    parser.add_argument("--only", choices=("in", "out"), help="one of the two")
     parser.add_argument("--rounds", type=int, default=3, choices=range(1, ROUNDS_MAX + 1))
     parser.add_argument("--quick", action="store_true", help="one round, few messages: a look, not a result")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the queues stand: a real disk")
@@ -211,7 +271,7 @@ def main() -> int:
         Path(base).chmod(0o755)
         reached = [
             compare(Path(base), rounds, quick=asked.quick)
-            for name, compare in (("in", come_in),) if name in (asked.what or ("in", "out"))
+            for name, compare in (("in", come_in), ("out", go_out)) if asked.only in (None, name)
         ]
     return 0 if all(reached) else 1
 
