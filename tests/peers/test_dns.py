@@ -8,13 +8,9 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rrset
 import pytest
 
 from postroad.mail.attempt import Attempt, Outcome
@@ -23,9 +19,9 @@ from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsOptions, DnsResolver, DnsStatus, MxRecord, TlsaRecord
-from tests.peers.harness import need, ports
+from tests.peers.harness import ports
 from tests.peers.harness.knot import Knot
-from tests.peers.harness.process import Program, until
+from tests.peers.harness.unbound import Unbound, anchors
 
 pytestmark = pytest.mark.peer
 
@@ -70,59 +66,6 @@ ZONES = {
     "xn--bcher-kva.example": "@ IN MX 1 mx\nmx IN A 192.0.2.5",
 }
 
-_UNBOUND = """\
-server:
-    interface: 127.0.0.1
-    port: {port}
-    do-daemonize: no
-    username: ""
-    chroot: ""
-    directory: "{directory}"
-    pidfile: ""
-    use-syslog: no
-    do-not-query-localhost: no
-    module-config: "validator iterator"
-{anchors}    access-control: 127.0.0.0/8 allow
-    prefetch: no
-    local-zone: "example." nodefault
-    local-zone: "test." nodefault
-remote-control:
-    control-enable: no
-{zones}"""
-
-
-class Unbound:
-    """A recursive server that asks Knot for the zones of the test; for the zone broken.example nobody answers.
-    `anchors`: DNSKEY records to trust."""
-
-    def __init__(self, directory: Path, knot_port: int, anchors: Iterable[str] = ()) -> None:
-        self.port = ports.port()
-        directory.mkdir()
-        zones = "".join(
-            f'stub-zone:\n    name: "{zone}"\n    stub-addr: 127.0.0.1@{port}\n'
-            for zone, port in [*((zone, knot_port) for zone in ZONES), ("lame.example", knot_port)]
-        )
-        config = directory / "unbound.conf"
-        trusted = "".join(f'    trust-anchor: "{anchor}"\n' for anchor in anchors)
-        config.write_text(_UNBOUND.format(port=self.port, directory=directory, zones=zones, anchors=trusted))
-        self._program = Program([need.program("unbound"), "-d", "-c", str(config)], directory / "unbound.log")
-
-    def __enter__(self) -> Unbound:
-        self._program.start()
-        self._program.ready(self._answers, "unbound answers")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._program.stop()
-
-    def _answers(self) -> bool:
-        try:
-            answer = dns.query.udp(dns.message.make_query("null.example", "MX"), "127.0.0.1", 0.3, self.port)
-        except (OSError, dns.exception.DNSException):
-            return False
-        return bool(answer.answer)
-
-
 @pytest.fixture(scope="module")
 def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
     with Knot(tmp_path_factory.mktemp("dns") / "knot", ZONES, signed=("signed.example",)) as server:
@@ -131,13 +74,9 @@ def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
 
 @pytest.fixture(scope="module")
 def unbound(knot: Knot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unbound]:
-    def keys() -> list[dns.rrset.RRset]:
-        question = dns.message.make_query("signed.example", "DNSKEY")
-        return list(dns.query.udp(question, "127.0.0.1", 20, knot.port).answer)
-
-    until(keys, "the zone is signed")
-    anchors = [f"{rrset.name} {rrset.ttl} IN DNSKEY {key}" for rrset in keys() for key in rrset]
-    with Unbound(tmp_path_factory.mktemp("dns") / "unbound", knot.port, anchors) as server:
+    zones = dict.fromkeys((*ZONES, "lame.example"), knot.port)
+    trusted = anchors("signed.example", knot.port)
+    with Unbound(tmp_path_factory.mktemp("dns") / "unbound", zones, trusted, ready="null.example") as server:
         yield server
 
 
@@ -231,7 +170,7 @@ async def test_the_chain_of_aliases_is_told(resolver: DnsResolver) -> None:
 
 
 async def test_dnssec_is_told_of_what_is_there_and_of_what_is_not(unbound: Unbound) -> None:
-    resolver = made(f"127.0.0.1:{unbound.port}")
+    resolver = made(f"127.0.0.1:{unbound.port}", validating=True)
     for host in ("mx", "none", "gone"):
         assert (await resolver.tlsa(f"{host}.signed.example", 25)).secure, host
     led = await resolver.addresses("alias.signed.example")
@@ -244,6 +183,7 @@ def test_the_command_shows_the_way_and_what_is_wrong_with_it(unbound: Unbound, t
     config = tmp_path / "postroad.toml"
     config.write_text(
         f'''hostname = "here.example"\nstate_dir = "{tmp_path}"\n[dns]\nservers = ["127.0.0.1:{unbound.port}"]\n'''
+        '''validating = true\n'''
         '''[[listener]]\nname = "mx"\naddress = ["127.0.0.1"]\nport = 2525\n'''
         '''role = "relay"\ntrusted_networks = ["127.0.0.0/8"]\n'''
     )

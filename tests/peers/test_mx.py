@@ -192,7 +192,9 @@ def test_mail_that_requires_tls_goes_to_mail_servers_that_dnssec_has_proved(plac
         Remote(address=wrong, port=port, extensions=offers, context=context) as other,
         Node(place / "requiring", {
             "tls": {"certificate": str(chain), "key": str(key)},
-            "dns": {"servers": [f"127.0.0.1:{resolver.port}"], "timeout_s": 5, "total_s": 10},
+            "dns": {
+                "servers": [f"127.0.0.1:{resolver.port}"], "validating": True, "timeout_s": 5, "total_s": 10,
+            },
             "routing": {"mx_port": port},
             "mx": {"loopback": True},
             "outbound": {"tls": {"ca_file": str(authority.file)}},

@@ -921,7 +921,7 @@ def a_dot_at_the_edge_of_a_piece_is_not_stuffed(patch: Patch) -> None:
 def a_fallback_gets_the_account_of_its_destination(patch: Patch) -> None:
     def fallback(self: RoutingTable, server: SetServer) -> Fallback:
         named = next((hop.credentials for hop in self.options.next_hops if hop.credentials), "")
-        return Fallback(server, TlsDemand.NEVER, named)
+        return Fallback(server, TlsDemand.NONE, named)
 
     patch(RoutingTable, "_fallback", fallback)
 

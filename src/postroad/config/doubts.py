@@ -29,17 +29,20 @@ from postroad.config.options import (
     client_tls_options,
     has_own_box,
     map_options,
+    next_hop,
     own_box,
+    routing_tls,
     server_tls_options,
     servers_of,
 )
-from postroad.config.routing import LocalDomainSection
+from postroad.config.routing import LocalDomainSection, NextHopSection
 from postroad.config.settings import Settings
 from postroad.mail.policy import Role
 from postroad.mail.route import TlsDemand
 from postroad.maps.maps import Maps
 from postroad.maps.maps import make as make_maps
 from postroad.protocol.offer import Dialect
+from postroad.route.table import demand_of
 from postroad.world import tls
 from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
@@ -386,16 +389,22 @@ def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Findi
         if not hop.username or not named:
             continue
         here = ("next_hop", index)
-        if hop.auth_without_tls and hop.tls in (TlsDemand.NEVER, TlsDemand.MAY):
+        demand = _demand(settings, hop)
+        if hop.auth_without_tls and demand in (TlsDemand.NONE, TlsDemand.MAY, TlsDemand.DANE, TlsDemand.STS):
             text = (
                 f"The password for {named[0]} can be sent without TLS, so that anybody on the network path can read it"
             )
-        elif hop.tls is TlsDemand.MAY:
+        elif demand is TlsDemand.MAY:
             text = (
                 f'The password is sent to any server that answers as {named[0]}: tls = "may" checks no certificate. '
                 "If the server does not offer TLS, the password is not sent and the mail waits"
             )
-        elif hop.tls is TlsDemand.ENCRYPT:
+        elif demand in (TlsDemand.DANE, TlsDemand.STS):
+            text = (
+                f"If DNSSEC proves no TLSA records of {named[0]}, the password is sent to any server that answers "
+                f'as {named[0]}: tls = "{demand.value}" checks no certificate then'
+            )
+        elif demand is TlsDemand.ENCRYPT:
             text = (
                 f'The password is sent to any server that answers as {named[0]}: tls = "encrypt" checks no certificate'
             )
@@ -404,13 +413,18 @@ def _passwords_without_proof(settings: Settings, now_s: float) -> Iterator[Findi
         yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')
 
 
+def _demand(settings: Settings, hop: NextHopSection) -> TlsDemand:
+    """How much TLS a table demands."""
+    return demand_of(next_hop(hop), routing_tls(settings))
+
+
 def _lmtp_without_proof(settings: Settings, now_s: float) -> Iterator[Finding]:
     """A password for an LMTP server elsewhere whose name nothing proves."""
     for index, domain in enumerate(settings.domain):
         named = [server.host for server in servers_of(domain) if not _is_loopback(server.host)]
         if not domain.username or not named:
             continue
-        if domain.tls not in (TlsDemand.VERIFY, TlsDemand.IMPLICIT):
+        if domain.tls not in (TlsDemand.VERIFY, TlsDemand.IMPLICIT, TlsDemand.DANE_ONLY):
             here = ("domain", index)
             text = f"The password is sent to any server that answers as {named[0]}"
             yield Finding(((*here, "tls"), (*here, "username")), text, 'Write tls = "verify"')

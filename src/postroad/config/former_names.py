@@ -6,6 +6,7 @@ from typing import Final
 
 _NOW: Final[dict[tuple[str, ...], str]] = {
     ("store", "company_s"): "commit_wait_s",
+    ("dns", "trust_ad"): "validating",
 }
 
 

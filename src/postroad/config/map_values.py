@@ -21,7 +21,7 @@ from postroad.maps.maps import Maps, make
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.text import TextSource
 from postroad.protocol.grammar import parse_mailbox
-from postroad.route import alias_file, transport
+from postroad.route import alias_file, tls_maps, transport
 from postroad.route.includes import IncludingTargets
 from postroad.route.outlets import TargetSource
 from postroad.route.path_maps import mailbox_path
@@ -46,6 +46,8 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
             yield from _judged(index, each, partial(_alias_fault, reader, sources[each.name]))
         if each.name in settings.routing.transport_maps:
             yield from _judged(index, each, partial(_transport_fault, hops))
+        if each.name in settings.routing.tls_policy_maps:
+            yield from _judged(index, each, _tls_policy_fault)
         if each.name in settings.sending.limit_maps:
             yield from _judged(index, each, _limit_fault)
         if each.name in canonical:
@@ -112,6 +114,11 @@ def _transport_fault(hops: frozenset[str], value: str) -> str:
         return found
     missing = found.kind is transport.WayKind.NEXT_HOP and found.name not in hops
     return "no [[next_hop]] has this name" if missing else ""
+
+
+def _tls_policy_fault(value: str) -> str:
+    found = tls_maps.parse(value)
+    return found if isinstance(found, str) else ""
 
 
 def _limit_fault(value: str) -> str:

@@ -43,7 +43,7 @@ from postroad.deliver.signing_options import DkimOutOptions, NamedKey, SignAs
 from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.classes import REPORT
-from postroad.mail.route import OwnAddress, SetServer, Transport
+from postroad.mail.route import OwnAddress, SetServer, TlsDemand, Transport
 from postroad.maps.options import MapKind, MapOptions
 from postroad.maps.waiting import WaitingOptions
 from postroad.protocol.grammar import parse_mailbox
@@ -247,11 +247,19 @@ def routing_options(settings: Settings) -> RoutingOptions:
         mapped_local=tuple(map(_mapped_local, (each for each in settings.domain if not each.name))),
         mapped_relay=tuple(map(_mapped_relay, (each for each in settings.relay.domain if not each.name))),
         next_hops=tuple(map(next_hop, settings.next_hop)),
+        tls=routing_tls(settings),
         fallback=set_servers(settings.routing.fallback, SMTP_PORT),
         postmaster=settings.postmaster,
         # What "*" says holds for a next hop as a whole.
         apart=tuple(name for each in settings.pace for name in each.domain if name != "*"),
     )
+
+
+def routing_tls(settings: Settings) -> TlsDemand:
+    """How much TLS is demanded of servers found by MX."""
+    if settings.routing.tls is not None:
+        return settings.routing.tls
+    return TlsDemand.STS if settings.dns.validating and settings.dns.servers else TlsDemand.MAY
 
 
 def _local(domain: LocalDomainSection) -> route.LocalDomain:
@@ -358,6 +366,7 @@ def next_hop(hop: NextHopSection) -> route.NextHop:
         fallback=set_servers(hop.fallback, SMTP_PORT),
         source_ipv4=tuple(map(_own_address, hop.source_ipv4)), source_ipv6=tuple(map(_own_address, hop.source_ipv6)),
         fields=tuple(each.lower() for each in hop.fields),
+        tls_minimum="" if hop.tls_minimum is None else hop.tls_minimum.value,
     )
 
 

@@ -12,11 +12,13 @@ from postroad.config.field import Section, of, setting, several, tables
 from postroad.config.values import (
     Action,
     AddedFields,
+    CertificateName,
     DomainOrNone,
     DomainPattern,
     DomainPatternOrNone,
     FieldPattern,
     File,
+    Fingerprint,
     GenericEntry,
     HelloName,
     Host,
@@ -42,6 +44,7 @@ from postroad.route.batv import Batv
 from postroad.route.mx import MxOptions, Prefer
 from postroad.route.options import OverQuota, RoutingOptions
 from postroad.route.outlets import OutletOptions, Place
+from postroad.world.tls import Version
 
 Deliver = Literal["maildir", "mbox", "lmtp", "program", "http", "aliases"]
 ClientMechanism = Literal[
@@ -250,7 +253,12 @@ class RelaySection(Section):
 class RoutingSection(Section):
     """How the node finds the destination of a recipient."""
 
-    tls: TlsDemand = of(RoutingOptions.tls, source="RFC 7435", word=True)
+    tls: TlsDemand | None = of(
+        RoutingOptions.tls, default=None, source="RFC 7435, RFC 7672, RFC 8461", example='"sts"', word=True
+    )
+    tls_policy_maps: MapNames = of(
+        RoutingOptions.tls_policy_maps, source="Postfix, smtp_tls_policy_maps", example='["tls-policies"]'
+    )
     mx_port: Port = of(RoutingOptions.mx_port)
     fallback: ServerEntries = of(
         RoutingOptions.fallback, default=(), source="Postfix, smtp_fallback_relay", example='["relay.example.net"]'
@@ -330,7 +338,21 @@ class NextHopSection(Section):
     lifetime_s: Seconds | None = of(route.NextHop.lifetime_s, source="RFC 5321 §4.5.4.1", example='"1d"')
     lifetime_dsn_s: Seconds | None = of(route.NextHop.lifetime_dsn_s, example='"1d"')
     delay_notice_s: Seconds | None = of(route.NextHop.delay_notice_s, example='"1h"')
-    tls: TlsDemand = of(route.NextHop.tls, source="RFC 3207, RFC 7435, RFC 8314 §3.3", example='"verify"', word=True)
+    tls: TlsDemand | None = of(
+        route.NextHop.tls, source="RFC 3207, RFC 7435, RFC 7672, RFC 8314 §3.3, RFC 8461", example='"verify"', word=True
+    )
+    tls_names: Annotated[tuple[CertificateName, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.tls_names, default=(), source="RFC 6125 §6.4; Postfix, smtp_tls_secure_cert_match",
+        example='["mail.example.net", ".example.net"]',
+    )  # fmt: skip
+    tls_fingerprints: Annotated[tuple[Fingerprint, ...], BeforeValidator(one_or_more)] = of(
+        route.NextHop.tls_fingerprints, default=(), source="Postfix, smtp_tls_fingerprint_cert_match",
+        example='["AB:CD:…"]',
+    )  # fmt: skip
+    tls_minimum: Version | None = of(
+        route.NextHop.tls_minimum, default=None, source="RFC 9325", example='"TLSv1.3"', word=True
+    )
+    tls_ciphers: str = of(route.NextHop.tls_ciphers, example='"ECDHE+AESGCM"')
     username: str = setting("", "The account for AUTH. Unset: no AUTH.", source="RFC 4954", example='"example"')
     password: str = setting("", "The password of the account. `password_file` is the better place for it.", secret=True)
     password_file: File | None = setting(

@@ -29,7 +29,7 @@ class DnsSection(Section):
     total_s: Seconds = of(DnsOptions.total_s)
     server_pause_s: Seconds = of(DnsOptions.server_pause_s)
     payload: int = of(DnsOptions.payload, unit="octets", source="RFC 6891")
-    trust_ad: bool = of(DnsOptions.trust_ad)
+    validating: bool = of(DnsOptions.validating, source="RFC 4035 §4.9.3, RFC 6840 §5.7")
     ttl_min_s: int = of(DnsOptions.ttl_min_s, unit="seconds")
     ttl_max_s: int = of(DnsOptions.ttl_max_s, unit="seconds")
     negative_ttl_max_s: int = of(DnsOptions.negative_ttl_max_s, unit="seconds", source="RFC 2308")

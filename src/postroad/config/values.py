@@ -363,6 +363,23 @@ def trusted_network(written: Any) -> str:
     return "unix" if written == "unix" else network(written)
 
 
+_CERTIFICATE_WORDS: Final = ("hostname", "nexthop", "dot-nexthop")
+
+
+def certificate_name(written: Any) -> str:
+    """A name that a certificate may have."""
+    text = canonical_domain(str(written).removeprefix(".")) if isinstance(written, str) else ""
+    if written in _CERTIFICATE_WORDS:
+        return str(written)
+    if not text or "*" in text:
+        raise wrong(
+            f"{written!r} is not a name that a certificate can have",
+            'Write a name such as "mail.example.net", ".example.net" for all names below it, or one of the words '
+            f"{', '.join(_CERTIFICATE_WORDS)}",
+        )
+    return f".{text}" if written.startswith(".") else text
+
+
 def fingerprint(written: Any) -> str:
     """A SHA-256 fingerprint in lower-case hexadecimal without colons."""
     if isinstance(written, str):
@@ -510,6 +527,11 @@ ListeningAddress = Annotated[
 ]
 TrustedNetwork = Annotated[
     str, BeforeValidator(trusted_network), ValueKind("network", f'{_NET.written}; `"unix"` for a Unix socket')
+]
+CertificateName = Annotated[
+    str,
+    BeforeValidator(certificate_name),
+    ValueKind("name of a certificate", "a name, `.example.net` for all names below it, or a word"),
 ]
 Fingerprint = Annotated[
     str,

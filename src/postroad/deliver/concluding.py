@@ -20,6 +20,7 @@ from postroad.mail.job import Job
 from postroad.mail.route import Hop
 from postroad.mail.status import with_class
 from postroad.mail.tls_details import TlsDetails
+from postroad.mail.tls_policy import TlsOutcome
 from postroad.protocol.capability import Capabilities
 from postroad.protocol.client import NO_MAIL
 from postroad.protocol.client_events import Step
@@ -45,7 +46,7 @@ _OURS: Final = {
 class SessionUsed(msgspec.Struct, frozen=True):
     """What the attempts of a job tell of the session that carried it. `transport`: its name (`mail.route.Transport`).
     `tls`: in words, "" without TLS. `connect_us`: how long the connection took, and `tries`: the hosts that were tried
-    before this one; both are told with the first job only."""
+    before this one; both are told with the first job only. `policy`: what the TLS policy of the remote came to."""
 
     hop: Hop
     transport: str
@@ -54,6 +55,7 @@ class SessionUsed(msgspec.Struct, frozen=True):
     tls_details: TlsDetails | None = None
     connect_us: int = 0
     tries: tuple[Try, ...] = ()
+    policy: TlsOutcome | None = None
 
 
 def attempts_of(
@@ -90,8 +92,9 @@ def attempts_of(
             if form is not None:
                 attempt = msgspec.structs.replace(attempt, signed=form.names, unsigned=form.why_not)
         made.append(attempt)
-    if session.tries:
-        return tuple([msgspec.structs.replace(each, tries=session.tries) for each in made])
+    if session.tries or session.policy is not None:
+        changes = {"tries": session.tries, "policy": session.policy}
+        return tuple([msgspec.structs.replace(each, **changes) for each in made])
     return tuple(made)
 
 

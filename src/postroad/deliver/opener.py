@@ -41,7 +41,7 @@ from postroad.deliver.options import DeliverOptions
 from postroad.deliver.program import ProgramCourier
 from postroad.deliver.quota import QuotaTable
 from postroad.deliver.reports import ReportCourier, ReportReader
-from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, visit
+from postroad.deliver.session import HopTools, HopTrial, NoCourier, deferred, passed_over, visit
 from postroad.deliver.signing import Signing
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
@@ -51,6 +51,7 @@ from postroad.mail.loop import Marks
 from postroad.mail.route import Destination, Hop, HostProof, Origin, Route, TlsDemand, Transport
 from postroad.mail.size_limits import SizeLimits
 from postroad.mail.tls_details import details
+from postroad.mail.tls_policy import HostPolicy, TlsFailure
 from postroad.protocol.sending import Result
 from postroad.store.kept_reports import ReportStore
 from postroad.world.clock import Clock
@@ -231,6 +232,8 @@ class Opener:
         hops_max = max(1, self._shared.options.hops_max)
         attempts: list[Attempt] = []
         tries: list[Try] = []
+        if any(hop.policy is not None and hop.policy.passed_over for hop in hops):
+            hops = self._pass_over(destination, hops, attempts, tries)
         ordered = self._memory.ordered(hops, self._loop.time(), hops_max)
         for tried, hop in enumerate(ordered, 1):
             trying.goes_to(hop, self._loop.time())
@@ -255,14 +258,36 @@ class Opener:
                 return result
             named = None if result.ours else hop  # else it would count as a refusal of that host
             attempts.append(self._attempt(destination, named, softened(result.result), result.tls, result.auth))
+            if result.policy is not None:
+                attempts[-1] = msgspec.structs.replace(attempts[-1], policy=result.policy)
             if result.ours:
                 continue
             proof = HopTrial(destination, hop, credentials, plain=False).proof
             tries.append(_tried(attempts[-1], proof, started_us))
             if result.result.reach is Reach.DESTINATION:  # the account is refused: no other host is asked
                 break
-            self._memory.failed(hop, self._loop.time())
+            if result.policy is None:  # else another domain's mail may go there all the same
+                self._memory.failed(hop, self._loop.time())
         return _verdict(attempts, tuple(tries))
+
+    def _pass_over(
+        self, destination: Destination, hops: Sequence[Hop], attempts: list[Attempt], tries: list[Try]
+    ) -> tuple[Hop, ...]:
+        """The hops that can satisfy their TLS policy. Of each other host there is an attempt, as if it had been tried;
+        it takes no place of a host that can be tried."""
+        left: list[Hop] = []
+        told: set[str] = set()
+        now_us = self._shared.clock.now_us()
+        for hop in hops:
+            if hop.policy is None or not hop.policy.passed_over:
+                left.append(hop)
+            elif hop.name not in told:
+                told.add(hop.name)
+                found = passed_over(hop.policy)
+                attempt = self._attempt(destination, hop, found.result)
+                attempts.append(msgspec.structs.replace(attempt, policy=found.policy))
+                tries.append(_tried(attempts[-1], HostProof.NOTHING, now_us))
+        return tuple(left)
 
     def _turn(self, origin: Origin) -> int:
         """Which of several addresses of ours is next."""
@@ -303,12 +328,27 @@ class Opener:
         where = HopTrial(destination, hop, credentials, plain=False, ignored=ignored, trying=trying)
         if destination.origin.is_set:
             where = msgspec.structs.replace(where, turn=self._turn(destination.origin))
-        if where.tls is TlsDemand.NEVER or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
+        if where.tls is TlsDemand.NONE or (where.tls is TlsDemand.MAY and self._memory.speaks_plain(hop, now)):
             where = msgspec.structs.replace(where, plain=True)
         result = await visit(self._ways, where, lost)
-        if not isinstance(result, NoCourier) or not result.plain_next:
+        if not isinstance(result, NoCourier):
             return result
-        again = await visit(self._ways, msgspec.structs.replace(where, plain=True), lost)
+        policy = hop.policy
+        if policy is not None and policy.testing and result.policy is not None:
+            # RFC 8461 §5: the domain only wants to be told
+            hop = msgspec.structs.replace(
+                _with_failure(hop, policy, result), tls=TlsDemand.MAY, proof=HostProof.NOTHING
+            )
+            where = msgspec.structs.replace(where, hop=hop)
+            result = await visit(self._ways, where, lost)
+            if not isinstance(result, NoCourier):
+                return result
+        if not result.plain_next:
+            return result
+        where = msgspec.structs.replace(where, plain=True)
+        if policy is not None and policy.failure is TlsFailure.NO_FAILURE:
+            where = msgspec.structs.replace(where, hop=_with_failure(hop, policy, result))
+        again = await visit(self._ways, where, lost)
         if isinstance(again, NoCourier):  # then it was not for TLS, and TLS is tried again
             text = f"{again.result.text}; before that, with TLS: {result.result.text}"
             return msgspec.structs.replace(again, result=msgspec.structs.replace(again.result, text=text))
@@ -336,6 +376,13 @@ class Opener:
         )
 
 
+def _with_failure(hop: Hop, policy: HostPolicy, found: NoCourier) -> Hop:
+    """The hop, for a visit after which its policy is told of what the one before has found."""
+    return msgspec.structs.replace(
+        hop, policy=msgspec.structs.replace(policy, failure=found.failure, text=found.result.text)
+    )
+
+
 def _no_family(hops: Sequence[Hop]) -> str:
     """Why no host can be reached from the addresses that are set."""
     theirs, ours = ("IPv6", "source_ipv6") if ":" in hops[0].address else ("IPv4", "source_ipv4")
@@ -347,7 +394,7 @@ def _tried(attempt: Attempt, proof: HostProof, started_us: int) -> Try:
     return Try(
         attempt.remote_name, attempt.remote_address, attempt.remote_port, attempt.outcome, attempt.status,
         attempt.text[:_TRY_TEXT_MAX], attempt.reply, attempt.tls, proof if attempt.tls else HostProof.NOTHING,
-        started_us, max(0, attempt.started_us - started_us),
+        started_us, max(0, attempt.started_us - started_us), attempt.policy,
     )
 
 

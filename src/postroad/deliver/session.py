@@ -9,22 +9,25 @@ under TLS, or if we would have to send credentials without TLS.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import ssl
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 
 from postroad.deliver.courier_context import CourierContext
 from postroad.deliver.credentials import ClientExchangeContext, Credentials, choose, current, exchange
 from postroad.deliver.doing import Trying, place
+from postroad.deliver.proving import IN_HANDSHAKE, failure_of, fault_of, is_judged_here
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.reply import Reply
 from postroad.mail.route import Destination, Hop, HostProof, OwnAddress, TlsDemand, Transport, proof_of
 from postroad.mail.status import with_class
+from postroad.mail.tls_policy import HostPolicy, PolicyKind, TlsFailure, TlsOutcome, outcome_of
 from postroad.protocol.client_events import (
     AuthChallenged,
     AuthRefused,
@@ -38,7 +41,7 @@ from postroad.protocol.sending import Result, Security, status_of
 from postroad.world.network import Network, why
 from postroad.world.problem import Problem
 from postroad.world.programs import Programs
-from postroad.world.tls import ClientTls, Proof
+from postroad.world.tls import ClientTls
 from postroad.world.tls_facts import TlsFacts, facts
 from postroad.world.tls_session import best_binding
 
@@ -56,13 +59,16 @@ class HopTools(msgspec.Struct, frozen=True):
 class NoCourier(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None if it had none, or there was none.
     `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH. `ours`:
-    the cause is on this machine and says nothing of the host."""
+    the cause is on this machine and says nothing of the host. `failure`: TLS was not what is demanded of the host, or
+    did not work; `policy`: what its TLS policy came to, None if none was judged."""
 
     result: Result
     tls: TlsFacts | None = None
     plain_next: bool = False
     auth: str = ""
     ours: bool = False
+    failure: TlsFailure = TlsFailure.NO_FAILURE
+    policy: TlsOutcome | None = None
 
 
 class HopTrial(msgspec.Struct, frozen=True):
@@ -88,6 +94,12 @@ class HopTrial(msgspec.Struct, frozen=True):
         return proof_of(self.tls) if self.hop.proof is None else self.hop.proof
 
     @property
+    def server_name(self) -> str:
+        """The name that the server is asked for (SNI), and whose certificate it is to show."""
+        policy = self.hop.policy
+        return self.hop.name if policy is None else policy.server_name or self.hop.name
+
+    @property
     def may_be_plain(self) -> bool:
         """Whether the mail may go without TLS."""
         without_tls = self.credentials is None or self.credentials.without_tls
@@ -95,10 +107,50 @@ class HopTrial(msgspec.Struct, frozen=True):
 
 
 async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | NoCourier:
-    """The courier, or why there is none (see the module)."""
+    """The courier, or why there is none (see the module). What the TLS policy of the hop came to stands on both."""
+    policy = where.hop.policy
+    if policy is None:
+        return await _visited(ways, where, lost)
+    if policy.passed_over:
+        return passed_over(policy)
+    started_us = ways.shared.clock.now_us()
+    found = await _visited(ways, where, lost)
+    if isinstance(found, NoCourier):
+        if found.failure is TlsFailure.NO_FAILURE:
+            return found
+        told = outcome_of(policy, found.failure, found.result.text, held=False, session_us=started_us)
+        return msgspec.structs.replace(found, policy=told)
+    found.judged(_kept(policy, found, started_us))
+    return found
+
+
+def passed_over(policy: HostPolicy) -> NoCourier:
+    """For a host that cannot satisfy its policy, so that it is not even asked."""
+    told = outcome_of(policy, policy.failure, policy.text, held=False)
+    status = "4.7.5" if policy.failure is TlsFailure.DNSSEC_INVALID else "4.7.0"
+    return NoCourier(deferred(status, policy.text), failure=policy.failure, policy=told)
+
+
+def _kept(policy: HostPolicy, courier: SmtpCourier, started_us: int) -> TlsOutcome:
+    """The session is as the policy wants it, or the policy only wants to be told."""
+    failure, text = policy.failure, policy.text
+    if failure is TlsFailure.NO_FAILURE and courier.tls is None and policy.kind is PolicyKind.NONE:
+        failure, text = TlsFailure.STARTTLS_NOT_SUPPORTED, "without TLS"
+    own = courier.transport.get_extra_info("sockname")
+    address = str(own[0]) if isinstance(own, tuple) and own else ""
+    held = not (policy.testing and policy.failure is not TlsFailure.NO_FAILURE and not _is_about_policy(failure))
+    return outcome_of(policy, failure, text, held=held, session_us=started_us, own_address=address)
+
+
+def _is_about_policy(failure: TlsFailure) -> bool:
+    """Whether it says something of how the policy was had, and nothing of the host."""
+    return failure.value.startswith("sts-")
+
+
+async def _visited(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | NoCourier:
     clock = ways.shared.clock
     started_us = clock.now_us()
-    context = None if where.plain else _context(ways.tls, where.tls, where.proof)
+    context = None if where.plain else _context(ways.tls, where)
     if isinstance(context, Problem):
         return NoCourier(deferred("4.3.5", f"TLS cannot be set up: {context}"))
     courier = await _connected(ways, where, context)
@@ -159,10 +211,10 @@ async def _connected_from(
         _, courier = await ways.network.connect(
             lambda: SmtpCourier(ways.shared, kind, hop, where.ignored, hello),
             hop.address, hop.port, path=path, source=own.address, timeout_s=options.connect_s,
-            context=context if implicit else None, server_name=hop.name if implicit else "",
+            context=context if implicit else None, server_name=where.server_name if implicit else "",
         )
     except ssl.SSLError as error:
-        return NoCourier(_unproved(where, error))
+        return NoCourier(_unproved(where, error), failure=failure_of(error))
     except OSError as error:
         if own.address and error.errno == errno.EADDRNOTAVAIL:
             text = f"no connection to {place(hop)}: {own.address} is not an address of this machine now"
@@ -170,7 +222,22 @@ async def _connected_from(
         return NoCourier(deferred("4.4.1", f"no connection to {place(hop)}: {why(error)}"))
     if implicit:
         courier.tls = facts(courier.transport)
+        fault = _judged(ways, where, courier, courier.transport)
+        if fault is not None:
+            courier.abort()
+            return fault
     return courier
+
+
+def _judged(
+    ways: HopTools, where: HopTrial, courier: SmtpCourier, transport: asyncio.Transport
+) -> NoCourier | None:
+    """What is wrong with the host, if its policy demands more than the handshake proves."""
+    fault = fault_of(where.hop.policy, where.proof, transport, ways.shared.clock.now_us())
+    if fault is None:
+        return None
+    courier.tls = facts(transport)
+    return NoCourier(_distrusted(where, fault.text), courier.tls, failure=fault.failure)
 
 
 _ANYWHERE: Final = OwnAddress("")
@@ -187,7 +254,7 @@ async def _set_up(
             event = await _secured(ways, where, courier, context)
             secure = not isinstance(event, TlsRefused)
         if not secure and demand is not TlsDemand.MAY:
-            return NoCourier(_no_tls(where, event))
+            return NoCourier(_no_tls(where, event), failure=TlsFailure.STARTTLS_NOT_SUPPORTED)
     match event:
         case ConnectionEnded():
             return _ended(where, courier, event)
@@ -208,14 +275,18 @@ async def _secured(
         return event
     try:
         transport = await ways.network.start_tls(
-            courier.transport, courier, context, server_name=where.hop.name,
+            courier.transport, courier, context, server_name=where.server_name,
             timeout_s=ways.shared.options.handshake_s,
         )
     except OSError as error:
-        return NoCourier(_unproved(where, error), plain_next=where.may_be_plain and not courier.machine.injected)
+        plain_next = where.may_be_plain and not courier.machine.injected
+        return NoCourier(_unproved(where, error), plain_next=plain_next, failure=failure_of(error))
     if courier.ended is not None:  # octets came in plaintext before the handshake had begun
         return courier.ended
-    return await courier.tls_started(transport)
+    if where.hop.policy is None:
+        return await courier.tls_started(transport)
+    fault = _judged(ways, where, courier, transport)
+    return fault or await courier.tls_started(transport, proved=is_judged_here(where.proof))
 
 
 async def _identified(
@@ -275,6 +346,14 @@ def _unproved(where: HopTrial, error: OSError) -> Result:
     return deferred("4.7.5", f"{place(where.hop)}: {why(error)}")
 
 
+def _distrusted(where: HopTrial, text: str) -> Result:
+    """A host that is not what its policy wants."""
+    told = f"{place(where.hop)}: {text}"
+    if where.destination.require_tls:
+        return refused("5.7.10", f"{told}; the sender requires TLS")
+    return deferred("4.7.5", told)
+
+
 def _no_tls(where: HopTrial, event: ClientEvent | NoCourier) -> Result:
     """RFC 3207 §6: a STARTTLS that is missing may have been removed on the way. RFC 8689 §4.2.1: final for mail that
     requires TLS."""
@@ -286,16 +365,16 @@ def _no_tls(where: HopTrial, event: ClientEvent | NoCourier) -> Result:
     return deferred("4.7.4", f"{place(hop)} does not offer STARTTLS, which is demanded")
 
 
-def _context(tls: ClientTls, demand: TlsDemand, proof: HostProof) -> ssl.SSLContext | Problem | None:
-    if demand is TlsDemand.NEVER:
+def _context(tls: ClientTls, where: HopTrial) -> ssl.SSLContext | Problem | None:
+    demand, policy = where.tls, where.hop.policy
+    if demand is TlsDemand.NONE:
         return None
-    match proof:
-        case HostProof.NAME:
-            return tls.context(Proof.NAME)
-        case HostProof.NOTHING:
-            return tls.context(Proof.NOTHING, broad=demand is TlsDemand.MAY)
-        case _ as unknown:
-            assert_never(unknown)
+    broad = demand is TlsDemand.MAY
+    if policy is None:
+        return tls.context(IN_HANDSHAKE[where.proof], broad=broad)
+    return tls.context(
+        IN_HANDSHAKE[where.proof], broad=broad, minimum=policy.minimum, ciphers=policy.ciphers
+    )
 
 
 def deferred(status: str, text: str, reply: Reply | None = None) -> Result:

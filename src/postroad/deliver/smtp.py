@@ -54,6 +54,7 @@ from postroad.mail.job import Job, WayOut
 from postroad.mail.message import size
 from postroad.mail.route import Hop, Transport
 from postroad.mail.tls_details import details
+from postroad.mail.tls_policy import TlsOutcome
 from postroad.protocol import sending
 from postroad.protocol.client import ClientMachine
 from postroad.protocol.client_events import ClientEvent, ConnectionEnded, Finished, SendContent, SessionReady, Step
@@ -131,10 +132,13 @@ class SmtpCourier(asyncio.Protocol):
             self._ask()
         return await self.event()
 
-    async def tls_started(self, transport: asyncio.Transport) -> ClientEvent:
-        """TLS is on; EHLO again: SessionReady or ConnectionEnded."""
+    async def tls_started(self, transport: asyncio.Transport, *, proved: bool = False) -> ClientEvent:
+        """TLS is on; EHLO again: SessionReady or ConnectionEnded. `proved`: the certificate is what a TLS policy wants,
+        which OpenSSL does not know."""
         self._transport = transport
         self.tls = facts(transport)
+        if proved and self.tls is not None:
+            self.tls = msgspec.structs.replace(self.tls, verified=True)
         if self.machine.step is Step.HANDSHAKE:
             self.machine.tls_started()
             self._ask()
@@ -179,6 +183,10 @@ class SmtpCourier(asyncio.Protocol):
         if self.machine.capabilities.mail_max:  # RFC 9422 §4.1: MAILMAX
             self._transactions_max = min(self._transactions_max, self.machine.capabilities.mail_max)
         self._wait_for_work()
+
+    def judged(self, policy: TlsOutcome) -> None:
+        """What the TLS policy of the remote came to; the attempts of all jobs tell of it."""
+        self._session = msgspec.structs.replace(self._session, policy=policy)
 
     def set_out(
         self, *, elsewhere: bool, failed: Callable[[], None], broken: Callable[[str], None] | None = None,

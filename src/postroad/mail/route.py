@@ -28,13 +28,27 @@ HERE: Final = frozenset({Transport.MAILDIR, Transport.MBOX, Transport.PROGRAM, T
 
 
 class TlsDemand(enum.Enum):
-    """How much TLS a destination demands. MAY is opportunistic (RFC 7435): encrypt if offered, prove nothing."""
+    """How much TLS a destination demands. MAY is opportunistic (RFC 7435): encrypt if offered, prove nothing.
 
-    NEVER = "never"
+    DANE, DANE_ONLY, STS and FINGERPRINT stand in settings and on destinations; a hop has one of the others
+    (`plain_demand`), and what its host must show stands beside it (`Hop.proof`, `Hop.policy`).
+    """
+
+    NONE = "none"
     MAY = "may"
     ENCRYPT = "encrypt"  # refuse to go on without TLS, any certificate
     VERIFY = "verify"  # a chain to a trusted root and the host's name in the certificate (RFC 6125)
     IMPLICIT = "implicit"  # TLS from the first octet (RFC 8314 §3.3), verified as VERIFY
+    DANE = "dane"  # as the TLSA records of the host say (RFC 7672); without records as MAY
+    DANE_ONLY = "dane-only"  # without usable TLSA records no delivery
+    STS = "sts"  # as DANE, then as MTA-STS says (RFC 8461); without a policy as MAY
+    FINGERPRINT = "fingerprint"  # a certificate or key that the operator names
+
+    @classmethod
+    def _missing_(cls, value: object) -> TlsDemand | None:
+        return cls.NONE if value == "never" else None  # the word of older versions
+
+    __hash__ = object.__hash__
 
 
 class HostProof(enum.Enum):
@@ -42,11 +56,46 @@ class HostProof(enum.Enum):
 
     NOTHING = "nothing"  # any certificate will do
     NAME = "name"  # a chain to a trusted root and the host's name (RFC 6125)
+    NAMES = "names"  # a chain to a trusted root and a name of the hop's policy
+    DANE = "dane"  # what the TLSA records of the hop's policy allow
+    FINGERPRINT = "fingerprint"  # a fingerprint of the hop's policy
 
 
 def proof_of(demand: TlsDemand) -> HostProof:
     """What a demand asks of the host's certificate, if nothing more is known of the host."""
     return HostProof.NAME if demand in (TlsDemand.VERIFY, TlsDemand.IMPLICIT) else HostProof.NOTHING
+
+
+_BY_POLICY: Final = {
+    TlsDemand.DANE: TlsDemand.MAY, TlsDemand.STS: TlsDemand.MAY, TlsDemand.DANE_ONLY: TlsDemand.ENCRYPT,
+    TlsDemand.FINGERPRINT: TlsDemand.ENCRYPT,
+}  # fmt: skip
+
+
+def plain_demand(demand: TlsDemand) -> TlsDemand:
+    """The least that a demand asks of any host, whatever the host's domain publishes."""
+    return _BY_POLICY.get(demand, demand)
+
+
+class TlsTerms(msgspec.Struct, frozen=True, array_like=True):
+    """What settings say of TLS with a destination besides the demand. `names`: those that the certificate may have
+    instead of the host's: names, ``.example.org`` for all below it, or the words HOST_NAME, NEXT_HOP, BELOW_NEXT_HOP.
+    `fingerprints`: SHA-256 of certificates or keys, lower-case hexadecimal. `minimum`, `ciphers`: the oldest version
+    and OpenSSL's list, "": as for all. `server_name`: to ask for (SNI), "": the host's. `source`: where the demand
+    stands, for people, if not in the settings."""
+
+    names: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    minimum: str = ""
+    ciphers: str = ""
+    server_name: str = ""
+    source: str = ""
+
+
+HOST_NAME: Final = "hostname"
+NEXT_HOP: Final = "nexthop"
+BELOW_NEXT_HOP: Final = "dot-nexthop"
+NO_TERMS: Final = TlsTerms()
 
 
 # The file into which mail is delivered that nobody wants to have.
@@ -146,6 +195,7 @@ class Fallback(msgspec.Struct, frozen=True, array_like=True):
     tls: TlsDemand = TlsDemand.MAY
     credentials: str = ""
     ignored_extensions: tuple[str, ...] = ()
+    terms: TlsTerms = NO_TERMS
 
 
 class OwnAddress(msgspec.Struct, frozen=True, array_like=True):
@@ -208,7 +258,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     `domain` is the name by which the porter knows from where it comes. `retry`: when it is tried again,
     None: as all mail. `place`: where the `outlet` stands, which the settings must allow as long as mail waits
     (`route.outlets`); "" if it is none, and in rows of older versions. `reports`: reports of others are looked for in
-    the mail before it goes there.
+    the mail before it goes there. `terms`: what is said of its TLS besides `tls`.
     """
 
     key: str
@@ -234,6 +284,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     retry: Retry | None = None
     place: str = ""
     reports: bool = False
+    terms: TlsTerms = NO_TERMS
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -122,8 +122,8 @@ class HostPolicy(msgspec.Struct, frozen=True, array_like=True):
     What the host must show, besides the demand and the proof of its hop: `tlsa`: a certificate that these records
     allow; `names`: a certificate for one of these names, for DANE only with usage 2 (``.example.org`` stands for all
     below it); `fingerprints`: a certificate or key with one of these. `server_name`: the name to ask for (SNI), "": the
-    host's. `failure`, `text`: why the host is passed over without being asked. `testing`: what does not hold is told,
-    and the mail goes on (mode testing of MTA-STS).
+    host's. `failure`, `text`: what is wrong already, before the host is asked; if it is `passed_over`, it never is.
+    `testing`: what does not hold is told, and the mail goes on (mode testing of MTA-STS).
     """
 
     level: str
@@ -141,6 +141,7 @@ class HostPolicy(msgspec.Struct, frozen=True, array_like=True):
     mx: tuple[str, ...] = ()  # RFC 8460 §4.4, mx-host: of MTA-STS
     minimum: str = ""  # the oldest TLS version; "": as set under [outbound.tls]
     ciphers: str = ""
+    passed_over: bool = False
 
 
 class TlsOutcome(msgspec.Struct, frozen=True, array_like=True):
@@ -166,6 +167,16 @@ class TlsOutcome(msgspec.Struct, frozen=True, array_like=True):
     own_address: str = ""
     lines: tuple[str, ...] = ()
     mx: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """``TLS policy dane (TLSA records of mx.example.org, proved by DNSSEC) held``."""
+        where = f" ({self.source})" if self.source else ""
+        if self.held:
+            noted = f", but {self.failure.value}: {self.text}" if self.failure is not TlsFailure.NO_FAILURE else ""
+            return f"TLS policy {self.level}{where} held{noted}"
+        what = "did not hold, and the mail went on (testing)" if self.testing else "did not hold"
+        return f"TLS policy {self.level}{where} {what}: {self.failure.value}"
 
 
 def outcome_of(

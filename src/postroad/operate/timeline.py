@@ -403,6 +403,8 @@ def _attempt(event: Attempted, attempt: Attempt) -> list[str]:
         told.append(f"at {remote}, {clean(_tls(attempt.tls, attempt.tls_details))}")
     elif remote:  # the session ended before there was TLS, or there was no session
         told.append(f"at {remote}")
+    if attempt.policy is not None:
+        told.append(clean(attempt.policy.in_words))
     if attempt.auth:
         told.append(f"authenticated by {clean(attempt.auth)}" if attempt.reach is not Reach.DESTINATION
                     else f"tried to authenticate by {clean(attempt.auth)}")  # fmt: skip
@@ -432,6 +434,8 @@ def _try(tried: Try) -> str:
     where = clean(f"{tried.name} [{tried.address}]:{tried.port}" if tried.port else tried.name)
     said = f"said: {clean(str(tried.reply))}" if tried.reply is not None else clean(tried.text)
     tls = f", {clean(tried.tls)}" if tried.tls else ""
+    if tried.policy is not None:
+        tls += f", {clean(tried.policy.in_words)}"
     return f"tried {where}{tls}: {clean(tried.status)} {said}, {span(tried.took_us)}"
 
 

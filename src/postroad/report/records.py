@@ -31,6 +31,7 @@ from postroad.mail.event import (
     Rewritten,
     SessionEnded,
 )
+from postroad.mail.tls_policy import TlsOutcome
 from postroad.report.client import ClientLine, TlsLine, client_line, tls_line
 from postroad.report.notation import NAMES_MAX, id_text, iso, reply_text
 
@@ -67,6 +68,18 @@ class AttemptedLine(_Named):
     auth: str
     signed: tuple[str, ...]
     unsigned: str
+    tls_policy: PolicyLine | None
+
+
+class PolicyLine(msgspec.Struct):
+    level: str
+    kind: Any
+    source: str
+    domain: str
+    held: bool
+    failure: Any
+    text: str
+    testing: bool
 
 
 class AcceptedLine(_Named):
@@ -219,7 +232,15 @@ def _attempted(event: Attempted, time: str, level: str, kind: str, id: str) -> A
         attempt.auth,
         attempt.signed,
         attempt.unsigned,
+        None if attempt.policy is None else _policy(attempt.policy),
     )
+
+
+def _policy(policy: TlsOutcome) -> PolicyLine:
+    return PolicyLine(
+        policy.level, policy.kind, policy.source, policy.domain, policy.held, policy.failure, policy.text,
+        policy.testing,
+    )  # fmt: skip
 
 
 def _accepted(event: Accepted, time: str, level: str, kind: str, id: str) -> AcceptedLine:

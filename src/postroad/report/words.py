@@ -49,6 +49,8 @@ def _attempted(event: Attempted) -> str:
         parts.append(f" at {attempt.remote_name}")
     if attempt.tls:
         parts.append(f" ({_tls(attempt.tls, attempt.tls_details)})")
+    if attempt.policy is not None:
+        parts.append(f" ({attempt.policy.in_words})")
     if attempt.auth and attempt.auth not in attempt.text:
         parts.append(f" by {attempt.auth}")
     parts.append(f": {attempt.status}")

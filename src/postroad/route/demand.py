@@ -2,8 +2,8 @@
 
 RFC 8689 §4.2 (REQUIRETLS, TLS-Required) and RFC 7293 (RRVS). What always holds: mail that requires TLS shares no
 connection with other mail, because its key is another; equal keys still mean equal destinations. A header field of the
-sender may relax the demand of the recipient's domain or of `routing.tls`. It never relaxes the demand of a next hop
-that the operator has named, nor of one that gets our password.
+sender may relax the demand of the recipient's domain (DANE and MTA-STS, too) or of `routing.tls`. It never relaxes the
+demand of a next hop that the operator has named, nor of one that gets our password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from postroad.mail.envelope import Envelope, Recipient
 from postroad.mail.owned import Owned
 from postroad.mail.route import REQUIRE_TLS, TLS_OPTIONAL, Destination, TlsDemand, Transport
 
-_DEMANDING: Final = (TlsDemand.ENCRYPT, TlsDemand.VERIFY)
+_NEVER_RELAXED: Final = (TlsDemand.NONE, TlsDemand.MAY, TlsDemand.IMPLICIT)
+# What has proofs of its own, which count for mail that requires TLS, too.
+PROVING: Final = (
+    TlsDemand.IMPLICIT, TlsDemand.DANE, TlsDemand.DANE_ONLY, TlsDemand.STS, TlsDemand.FINGERPRINT,
+)  # fmt: skip
 CHANGED: Final = "the mailbox has another owner than at the time that the sender named (RRVS)"
 
 
@@ -43,12 +47,12 @@ def refined(
 
 @lru_cache(maxsize=4096)
 def _secured(destination: Destination) -> Destination:
-    tls = TlsDemand.IMPLICIT if destination.tls is TlsDemand.IMPLICIT else TlsDemand.VERIFY
+    tls = destination.tls if destination.tls in PROVING else TlsDemand.VERIFY
     return msgspec.structs.replace(destination, key=destination.key + REQUIRE_TLS, tls=tls, require_tls=True)
 
 
 @lru_cache(maxsize=4096)
 def _relaxed(destination: Destination) -> Destination:
-    if destination.tls not in _DEMANDING or destination.host or destination.servers or destination.credentials:
+    if destination.tls in _NEVER_RELAXED or destination.host or destination.servers or destination.credentials:
         return destination
     return msgspec.structs.replace(destination, key=destination.key + TLS_OPTIONAL, tls=TlsDemand.MAY)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Annotated, Final, Literal
 
@@ -24,9 +24,11 @@ from msgspec import Meta
 
 from postroad.mail.address import is_ip_address, is_loopback, is_unusable
 from postroad.mail.attempt import Attempt, Outcome, Reach
-from postroad.mail.route import HERE, Destination, Hop, Route, proof_of
+from postroad.mail.route import HERE, Destination, Hop, Route, plain_demand, proof_of
+from postroad.mail.tls_policy import StsPolicies, no_sts
 from postroad.route import several
 from postroad.route.domains import OwnNames
+from postroad.route.securing import Securing, is_wanted
 from postroad.route.several import LOOP, OURSELVES
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
@@ -67,16 +69,22 @@ class MxOptions(msgspec.Struct, frozen=True):
     ] = False
 
 
+Told = Callable[[Destination], Awaitable[Destination | Attempt]]
+"""Tells how much TLS a destination with one server demands, where maps may say so (`route.tls_maps`)."""
+
+
 async def hops(
-    destination: Destination, resolver: Resolver, random: Random, options: MxOptions, ourselves: OwnNames
+    destination: Destination, resolver: Resolver, random: Random, options: MxOptions, ourselves: OwnNames,
+    sts: StsPolicies = no_sts, told: Told | None = None,
 ) -> Route | Attempt:
-    """The route of a destination. One for local delivery without a network has no hops."""
+    """The route of a destination. One for local delivery without a network has no hops. `sts`: asked for the MTA-STS
+    policies of domains."""
     if destination.transport in HERE:
         return Route(destination, ())
     if destination.path:
         hop = Hop(destination.path, destination.path, 0, 0, destination.tls, proof_of(destination.tls))
         return Route(destination, (hop,))
-    search = _Search(destination, resolver, random, options, ourselves)
+    search = _Search(destination, resolver, random, options, ourselves, sts, told)
     if destination.servers or destination.fallbacks:
         return await several.hops(destination, search.at, random)
     return await search.at(destination)
@@ -90,9 +98,16 @@ class _Search(msgspec.Struct, frozen=True):
     random: Random
     options: MxOptions
     ourselves: OwnNames
+    sts: StsPolicies = no_sts
+    told: Told | None = None
 
     async def at(self, destination: Destination) -> Route | Attempt:
         """By the MX of its domain, or by its host."""
+        if self.told is not None:
+            found = await self.told(destination)
+            if isinstance(found, Attempt):
+                return found
+            destination = found
         search = msgspec.structs.replace(self, destination=destination)
         return await (search.by_mx() if destination.domain else search.by_host())
 
@@ -107,7 +122,7 @@ class _Search(msgspec.Struct, frozen=True):
                 if any(self.ourselves.is_address(address, port) for address in answer.records):
                     text = "mail would go in a circle, and waits until [[next_hop]] names another host or port"
                     return self._deferred(OURSELVES, f"the next hop {host}:{port} is this server itself: {text}")
-                return Route(self.destination, self._hops(host, answer.records, 0))
+                return await self._secured(Route(self.destination, self._hops(host, answer.records, 0)), None)
             case DnsStatus.ERROR:
                 return self._deferred("4.4.3", f"the address of {host} could not be looked up: {answer.text}")
             case DnsStatus.NXDOMAIN | DnsStatus.NODATA:
@@ -125,16 +140,20 @@ class _Search(msgspec.Struct, frozen=True):
                 return self._deferred("4.4.3", f"the mail servers of {domain} could not be looked up: {answer.text}")
             case DnsStatus.NODATA:
                 # RFC 5321 §5.1: an empty list of MX means the domain itself, preference 0
-                return await self._among((MxRecord(0, domain),), implicit=True)
+                return await self._secured(await self._among((MxRecord(0, domain),), implicit=True), answer)
             case DnsStatus.FOUND:
                 # RFC 7505 §3: a single MX of the root says that there is no mail here; beside others it says nothing
                 records = tuple(record for record in answer.records if record.exchange)
                 if not records:
                     return self._failed("5.1.10", f"the domain {domain} takes no mail (null MX)")
-                if self.destination.require_tls and not answer.secure:  # RFC 8689 §4.2.1 step 2
-                    text = f"the sender requires TLS, and the mail servers of {domain} are not proved by DNSSEC"
-                    return self._failed("5.7.10", text)
-                return await self._among(records, implicit=False)
+                return await self._secured(await self._among(records, implicit=False), answer)
+
+    async def _secured(self, found: Route | Attempt, answer: DnsAnswer[MxRecord] | None) -> Route | Attempt:
+        """The route with what each host must satisfy. `answer`: of the MX records, None if a host was set."""
+        if isinstance(found, Attempt) or not is_wanted(self.destination):
+            return found
+        hops = await Securing(self.destination, answer, self.resolver, self.sts).secured(found.hops)
+        return hops if isinstance(hops, Attempt) else Route(found.destination, hops)
 
     async def _among(self, records: Sequence[MxRecord], *, implicit: bool) -> Route | Attempt:
         """Hops by these exchangers, the least preference first."""
@@ -221,7 +240,7 @@ class _Search(msgspec.Struct, frozen=True):
     def _hops(self, name: str, addresses: Sequence[str], preference: int) -> tuple[Hop, ...]:
         port = self.destination.port
         kept = self._in_turns(addresses)[: max(2, self.options.addresses_max)]
-        tls = self.destination.tls
+        tls = plain_demand(self.destination.tls)
         return tuple(Hop(name, address, port, preference, tls, proof_of(tls)) for address in kept)
 
     def _in_turns(self, addresses: Sequence[str]) -> list[str]:

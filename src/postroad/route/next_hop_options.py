@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from postroad.mail.address import Address
 from postroad.mail.field_rules import RULES_MAX
-from postroad.mail.route import Origin, OwnAddress, Retry, SetServer, TlsDemand
+from postroad.mail.route import Origin, OwnAddress, Retry, SetServer, TlsDemand, TlsTerms
 from postroad.route.retry_options import (
     DelayNotice,
     FirstPause,
@@ -55,14 +55,37 @@ class NextHop(msgspec.Struct, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535, description="The port of `host`.")] = 25
     mx: Annotated[bool, Meta(description="Whether `host` is a domain whose MX records the node looks up.")] = False
     tls: Annotated[
-        TlsDemand,
+        TlsDemand | None,
         Meta(
-            description="How much TLS the node demands. `never`: TLS is not used. `may`: TLS is used if the server "
-            "offers it. `encrypt`: without TLS there is no delivery. `verify`: in addition, a "
-            "certificate must prove the host's name. `implicit`: as `verify`, with TLS from the first "
-            "octet.",
+            description="How much TLS the node demands. `none`: TLS is not used. `may`: TLS is used if the server "
+            "offers it. `encrypt`: without TLS there is no delivery. `verify`: in addition, a certificate must prove "
+            "the host's name (or one of `tls_names`). `implicit`: as `verify`, with TLS from the first octet. `dane`: "
+            "as the TLSA records of the host say, or as `may` if it has none. `dane-only`: without usable TLSA records "
+            "there is no delivery. `sts`: as `dane`, then as the MTA-STS policy of the recipient's domain says, or as "
+            "`may` if it has none. `fingerprint`: the certificate or its key must be one of `tls_fingerprints`. "
+            "Unset: as `routing.tls` for a table without a server; for a table with one, `dane` if `routing.tls` is "
+            "`dane` or `sts`, else `may`. docs/tls.md says more.",
         ),
-    ] = TlsDemand.MAY
+    ] = None
+    tls_names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names that the certificate may have instead of the host's, with `verify` or `implicit`. "
+            "`.example.net` stands for all names below it, `hostname` for the host, `nexthop` for the domain or host "
+            "of the table, `dot-nexthop` for all names below that.",
+        ),
+    ] = ()
+    tls_fingerprints: Annotated[
+        tuple[str, ...],
+        Meta(description="SHA-256 fingerprints of the server's certificates, or of their public keys, in hexadecimal."),
+    ] = ()
+    tls_minimum: Annotated[
+        str, Meta(description='The oldest TLS version allowed. "": as set under `[outbound.tls]`.')
+    ] = ""
+    tls_ciphers: Annotated[
+        str,
+        Meta(description='OpenSSL\'s cipher list for TLS 1.2 and below. "": as set under `[outbound.tls]`.'),
+    ] = ""
     credentials: str = ""
     xforward: Annotated[
         bool,
@@ -253,6 +276,11 @@ class NextHop(msgspec.Struct, frozen=True):
     def only_holds(self) -> bool:
         """Whether it says nothing but that mail is held: where the mail goes later, others say."""
         return self.action.startswith("hold:") and not self.has_server
+
+    @property
+    def terms(self) -> TlsTerms:
+        """What it says of TLS besides `tls`."""
+        return TlsTerms(self.tls_names, self.tls_fingerprints, self.tls_minimum, self.tls_ciphers)
 
     @property
     def origin(self) -> Origin:

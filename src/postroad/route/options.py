@@ -34,7 +34,7 @@ class RoutingOptions(msgspec.Struct, frozen=True):
         TlsDemand,
         Meta(
             description="How much TLS the node demands of servers found by MX. The values mean the same as for "
-            "`[[next_hop]]`.",
+            "`[[next_hop]]`. Unset: `sts` if `dns.validating` is set, else `may`.",
         ),
     ] = TlsDemand.MAY
     mx_port: Annotated[int, Meta(ge=1, le=65535, description="The port of servers found by MX.")] = 25
@@ -68,6 +68,15 @@ class RoutingOptions(msgspec.Struct, frozen=True):
             "`[[domain]]`: a mailbox, a domain, a `.parent` domain or `*` gets a value such as "
             "`smtp:[mail.example.net]:587`. If a map cannot answer, mail waits. A map does not make a recipient exist. "
             "docs/routing.md lists the values.",
+        ),
+    ] = ()
+    tls_policy_maps: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Maps that say how much TLS is demanded, as smtp_tls_policy_maps of Postfix do, before `tls` "
+            "of any table: a domain, a `.parent` domain, or a server (`[mail.example.net]:587`) gets a value such "
+            "as `verify`, `dane-only` or `secure match=.example.net`. If a map cannot answer, mail waits. docs/tls.md "
+            "lists the values.",
         ),
     ] = ()
     catch_all_first: Annotated[

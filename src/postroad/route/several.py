@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail.attempt import Attempt, Outcome
-from postroad.mail.route import Destination, Fallback, Hop, Route, SetServer, TlsDemand, proof_of
+from postroad.mail.route import Destination, Fallback, Route, SetServer
 
 LOOP: Final = "5.4.6"  # the domain's best mail exchanger is this node
 OURSELVES: Final = "4.3.5"  # the server that was set is this node
@@ -79,18 +79,11 @@ def _alone(destination: Destination, server: SetServer) -> Destination:
 
 
 async def _fallen_back(destination: Destination, fallback: Fallback, find: Find) -> Route | Attempt:
-    tls = fallback.tls
-    if destination.require_tls and tls is not TlsDemand.IMPLICIT:
-        tls = TlsDemand.VERIFY
-    alone = msgspec.structs.replace(_alone(destination, fallback.server), tls=tls)
+    alone = msgspec.structs.replace(_alone(destination, fallback.server), tls=fallback.tls, terms=fallback.terms)
     found = await find(alone)
     if isinstance(found, Attempt):
         return found
-    return Route(destination, tuple(_marked(hop, fallback, tls) for hop in found.hops))
-
-
-def _marked(hop: Hop, fallback: Fallback, tls: TlsDemand) -> Hop:
-    return msgspec.structs.replace(hop, tls=tls, proof=proof_of(tls), fallback=fallback)
+    return Route(destination, tuple(msgspec.structs.replace(hop, fallback=fallback) for hop in found.hops))
 
 
 def _in_order(fallbacks: Sequence[Fallback], random: Random) -> Iterator[Fallback]:

@@ -29,6 +29,7 @@ from postroad.mail.route import (
     Origin,
     Quota,
     SetServer,
+    TlsDemand,
     Transport,
 )
 from postroad.mail.routing import is_held
@@ -267,7 +268,7 @@ class RoutingTable:
             if way is not None and not (released and way.kind is WayKind.HOLD):
                 return ended(way)
         if hop is not None and hop.has_server:
-            found = destination_of_hop(hop, domain if self._apart.find(domain) else "")
+            found = destination_of_hop(hop, domain if self._apart.find(domain) else "", self.options.tls)
             return self.with_fallbacks(found, hop.fallback) if hop.fallback else found
         if domain.startswith("["):
             return self._literal(domain)
@@ -275,12 +276,15 @@ class RoutingTable:
         # ours stand in the key.
         plain = self._next_hops.for_all(domain)
         if plain is None or plain.has_server:
-            found = Destination(domain, _SMTP, domain=domain, port=self.options.mx_port, tls=self.options.tls)
+            found = Destination(
+                domain, _SMTP, domain=domain, port=self.options.mx_port, tls=self.options.tls
+            )
             fallback = self.options.fallback
         else:
             found = Destination(
-                domain, _SMTP, domain=domain, port=self.options.mx_port, tls=plain.tls,
+                domain, _SMTP, domain=domain, port=self.options.mx_port, tls=demand_of(plain, self.options.tls),
                 ignored_extensions=plain.ignored_extensions, origin=plain.origin, retry=plain.retry,
+                terms=plain.terms,
             )
             fallback = plain.fallback or self.options.fallback
         if hop is not None and hop is not plain and hop.origin.is_set:  # some of its mail, by another line
@@ -299,7 +303,8 @@ class RoutingTable:
         hop = next((hop for hop in plain if server_names(hop) == (server.key,)), None)
         if hop is None:
             return Fallback(server, self.options.tls)
-        return Fallback(server, hop.tls, hop.credentials, hop.ignored_extensions)
+        demand = demand_of(hop, self.options.tls)
+        return Fallback(server, demand, hop.credentials, hop.ignored_extensions, hop.terms)
 
     def _literal(self, domain: str) -> Destination | Attempt:
         """Mail to ``user@[192.0.2.1]``, which goes to that host itself (RFC 5321 §5.1: no MX look-up)."""
@@ -311,7 +316,10 @@ class RoutingTable:
         if is_loopback(address) or is_unusable(address):
             return _nowhere("5.1.2", f"{domain} is not an address of another host")
         port = self.options.mx_port
-        return Destination(f"[{address}]:{port}", Transport.SMTP, host=address, port=port, tls=self.options.tls)
+        key = f"[{address}]:{port}"
+        return Destination(
+            key, Transport.SMTP, host=address, port=port, tls=self.options.tls
+        )
 
 
 def _first(options: RoutingOptions) -> LocalDomain | None:
@@ -402,8 +410,18 @@ def server_names(hop: NextHop) -> tuple[str, ...]:
     return (SetServer(hop.host.strip("[]"), hop.port, hop.mx).key,)
 
 
-def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
-    """To the servers of a table. Addresses of ours stand in the key: such mail shares no connection with other mail."""
+def demand_of(hop: NextHop, usual: TlsDemand) -> TlsDemand:
+    """How much TLS a table demands. `usual`: of servers found by MX, if nobody says otherwise."""
+    if hop.tls is not None:
+        return hop.tls
+    if not hop.has_server:
+        return usual
+    return TlsDemand.DANE if usual in (TlsDemand.DANE, TlsDemand.STS) else TlsDemand.MAY
+
+
+def destination_of_hop(hop: NextHop, apart: str = "", usual: TlsDemand = TlsDemand.MAY) -> Destination:
+    """To the servers of a table. Addresses of ours stand in the key: such mail shares no connection with other mail.
+    `usual`: as of `demand_of`."""
     host = hop.host.strip("[]")
     key = ",".join(server_names(hop))
     if hop.credentials:
@@ -417,7 +435,8 @@ def destination_of_hop(hop: NextHop, apart: str = "") -> Destination:
         domain=host if hop.mx else "",
         host="" if hop.mx else host,
         port=hop.port,
-        tls=hop.tls,
+        tls=demand_of(hop, usual),
+        terms=hop.terms,
         credentials=hop.credentials,
         xforward=hop.xforward,
         xclient=hop.xclient,

@@ -133,11 +133,12 @@ class DnsOptions(msgspec.Struct, frozen=True):
             description="The largest answer accepted over UDP. 0: no EDNS.",
         ),
     ] = 1232
-    trust_ad: Annotated[
+    validating: Annotated[
         bool,
         Meta(
-            description="Whether the node believes the AD bit (validated by DNSSEC) of resolvers that are not on "
-            "this machine.",
+            description="Whether the resolvers in `servers` validate answers by DNSSEC, and nobody can change answers "
+            "on the path from them, so that the node believes their AD bit. DANE needs this. Use it only for a "
+            "resolver on this machine or in your own network.",
         ),
     ] = False
     ttl_min_s: Annotated[int, Meta(ge=0, description="The shortest time that an answer is remembered.")] = 5
@@ -167,6 +168,11 @@ class DnsOptions(msgspec.Struct, frozen=True):
     ] = 10_000
     records_max: Annotated[int, Meta(ge=1, description="The most records that the node uses from one answer.")] = 100
     cnames_max: Annotated[int, Meta(ge=0, description="The most aliases (CNAME) that one look-up follows.")] = 8
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the operator has named resolvers, and says that they validate."""
+        return self.validating and bool(self.servers)
 
 
 def problems(options: DnsOptions) -> tuple[Problem, ...]:
@@ -225,12 +231,12 @@ class _Server:
 
     __slots__ = ("address", "family", "name", "paused_until", "sockaddr", "trusted")
 
-    def __init__(self, address: ServerAddress, trust_ad: bool) -> None:
+    def __init__(self, address: ServerAddress, validating: bool) -> None:
         self.address = address
         parsed = ipaddress.ip_address(address.address)
         self.family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
         self.sockaddr = (address.address, address.port)
-        self.trusted = trust_ad or parsed.is_loopback
+        self.trusted = validating
         self.name = str(address)
         self.paused_until = 0.0
 
@@ -396,7 +402,7 @@ class DnsResolver:
                 return
             self._servers_stamp = state
             addresses = read_resolv_conf(_read(options.resolv_conf))
-        self._servers = [_Server(address, options.trust_ad) for address in addresses]
+        self._servers = [_Server(address, options.is_trusted) for address in addresses]
 
 
 class _Inquiry:

@@ -441,7 +441,12 @@ class Proof(enum.Enum):
     """What a remote's certificate must show."""
 
     NOTHING = "nothing"  # opportunistic, or encryption for its own sake: any certificate
+    CHAIN = "chain"  # a chain to a trusted root; who calls compares the names
     NAME = "name"  # a chain to a trusted root, and the name that the connection is given as `server_name`
+
+
+_ContextKey = tuple[Proof, str, bool, str, str]
+_CONTEXTS_MAX: Final = 1_000  # ways of demanding TLS; then begun anew
 
 
 class ClientTls:
@@ -449,17 +454,22 @@ class ClientTls:
 
     def __init__(self, options: ClientTlsOptions) -> None:
         self.options = options
-        self._contexts: dict[tuple[Proof, str, bool], ssl.SSLContext] = {}
+        self._contexts: dict[_ContextKey, ssl.SSLContext] = {}
 
-    def context(self, proof: Proof, ca_file: str = "", *, broad: bool = True) -> ssl.SSLContext | Problem:
+    def context(
+        self, proof: Proof, ca_file: str = "", *, broad: bool = True, minimum: str = "", ciphers: str = ""
+    ) -> ssl.SSLContext | Problem:
         """`ca_file`: roots for this destination instead of those of the options. `broad`: if nothing is proved, old
-        versions and ciphers will do, too."""
-        key = (proof, ca_file or self.options.ca_file, broad)
+        versions and ciphers will do, too. `minimum` (the value of a Version) and `ciphers`: for this destination, "":
+        those of the options."""
+        key = (proof, ca_file or self.options.ca_file, broad, minimum, ciphers)
         context = self._contexts.get(key)
         if context is None:
             made = self._make(*key)
             if isinstance(made, Problem):
                 return made
+            if len(self._contexts) >= _CONTEXTS_MAX:
+                self._contexts.clear()
             context = self._contexts[key] = made
         return context
 
@@ -472,18 +482,23 @@ class ClientTls:
         """Read roots and certificate anew at the next use."""
         self._contexts.clear()
 
-    def _make(self, proof: Proof, ca_file: str, broad: bool) -> ssl.SSLContext | Problem:
+    def _make(
+        self, proof: Proof, ca_file: str, broad: bool, minimum: str, ciphers: str
+    ) -> ssl.SSLContext | Problem:
         options = self.options
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        problem: Problem | None
-        if proof is Proof.NAME:
-            _set_minimum(context, options.minimum)
-            problem = _set_ciphers(context, options.ciphers) or _load_roots(context, ca_file)
-        else:
+        problem: Problem | None = None
+        usual = (options.minimum, options.ciphers)
+        if proof is Proof.NOTHING:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            _set_minimum(context, options.opportunistic_minimum if broad else options.minimum)
-            problem = _set_ciphers(context, options.opportunistic_ciphers if broad else options.ciphers)
+            if broad:
+                usual = (options.opportunistic_minimum, options.opportunistic_ciphers)
+        else:
+            context.check_hostname = proof is Proof.NAME
+            problem = _load_roots(context, ca_file)
+        _set_minimum(context, Version(minimum) if minimum else usual[0])
+        problem = problem or _set_ciphers(context, ciphers or usual[1])
         send_alerts(context)
         if problem is None and options.certificate is not None:
             problem = _load_certificate(context, options.certificate)

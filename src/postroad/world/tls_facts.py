@@ -113,6 +113,26 @@ def _shown(ssl_object: Any) -> bytes | None:
     return der
 
 
+def chain(transport: Any) -> tuple[bytes, ...]:
+    """The certificates that the other side has shown, DER, its own first, whether or not anything proves them; none
+    without TLS."""
+    ssl_object = transport.get_extra_info("ssl_object")
+    if ssl_object is None:
+        return ()
+    own = _shown(ssl_object)
+    found: list[bytes] = []
+    if hasattr(ssl_object, "get_unverified_chain"):  # from Python 3.13 on
+        found = ssl_object.get_unverified_chain() or []
+    else:
+        inner = getattr(ssl_object, "_sslobj", None)
+        if inner is not None and hasattr(inner, "get_unverified_chain"):
+            found = [each.public_bytes(_DER) for each in inner.get_unverified_chain() or []]
+    return tuple(found) if found and found[0] == own else (own, *found) if own else ()
+
+
+_DER: Final = 2  # X509_FILETYPE_ASN1, `_ssl.ENCODING_DER`
+
+
 def describe(transport: Any) -> str:
     """Version and cipher of a transport's TLS, as "TLSv1.3 TLS_AES_256_GCM_SHA384"; "" without TLS."""
     found = facts(transport)

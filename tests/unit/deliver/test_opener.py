@@ -290,7 +290,7 @@ async def test_tls_where_it_is_offered(
 
 async def test_tls_never(remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA) -> None:
     remote = await remotes(tls=server_context(authority, "localhost"))
-    courier = await Sender(pool).open(hop(remote), tls=TlsDemand.NEVER)
+    courier = await Sender(pool).open(hop(remote), tls=TlsDemand.NONE)
     assert (await carry(courier, job()))[0].tls == ""
     assert "STARTTLS" not in remote.commands
 

@@ -21,7 +21,7 @@ def envelope(*parameters: tuple[str, str]) -> Envelope:
     return Envelope(1, Address("a", "b.test"), (BOB,), 1, 1, parameters=parameters)
 
 
-@pytest.mark.parametrize("before", [BY_MX, BY_HOST, Destination("y", Transport.SMTP, tls=TlsDemand.NEVER)])
+@pytest.mark.parametrize("before", [BY_MX, BY_HOST, Destination("y", Transport.SMTP, tls=TlsDemand.NONE)])
 def test_requiretls_makes_a_destination_of_its_own(before: Destination) -> None:
     after = refined(envelope(("REQUIRETLS", "")), BOB, before, None)
     assert isinstance(after, Destination)

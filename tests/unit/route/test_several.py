@@ -106,11 +106,11 @@ def test_what_takes_no_mail_or_loops_goes_to_no_fallback(domain: str, status: st
 def test_a_fallback_has_demands_of_its_own() -> None:
     fallback = Fallback(SetServer("c.example", 587), TlsDemand.VERIFY, "fallback")
     found = find(Destination(
-        "x", Transport.SMTP, host="a.example", tls=TlsDemand.NEVER, credentials="own", fallbacks=(fallback,)
+        "x", Transport.SMTP, host="a.example", tls=TlsDemand.NONE, credentials="own", fallbacks=(fallback,)
     ))  # fmt: skip
     assert isinstance(found, Route)
     own, last = found.hops
-    assert (own.tls, own.fallback) == (TlsDemand.NEVER, None)
+    assert (own.tls, own.fallback) == (TlsDemand.NONE, None)
     assert (last.tls, last.proof, last.port, last.fallback) == (TlsDemand.VERIFY, HostProof.NAME, 587, fallback)
 
 

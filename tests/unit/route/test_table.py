@@ -34,7 +34,7 @@ TABLE = RoutingTable(OPTIONS, OURSELVES)
 SMART = RoutingTable(
     RoutingOptions(LOCAL, next_hops=(NextHop("*", "smtp.isp.example", 587, tls=TlsDemand.VERIFY, credentials="isp"),))
 )
-LITERAL = RoutingTable(RoutingOptions(LOCAL, literals=True, tls=TlsDemand.NEVER, mx_port=2525), OURSELVES)
+LITERAL = RoutingTable(RoutingOptions(LOCAL, literals=True, tls=TlsDemand.NONE, mx_port=2525), OURSELVES)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_smart_host_takes_all_but_local_mail_and_literals() -> None:
 def test_address_literals_where_they_are_allowed(domain: str, key: str) -> None:
     found = LITERAL.destination(Address("a", domain))
     assert isinstance(found, Destination)
-    assert (found.key, found.host, found.port, found.domain, found.tls) == (key, key[1:-6], 2525, "", TlsDemand.NEVER)
+    assert (found.key, found.host, found.port, found.domain, found.tls) == (key, key[1:-6], 2525, "", TlsDemand.NONE)
 
 
 @pytest.mark.parametrize(

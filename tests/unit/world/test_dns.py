@@ -211,7 +211,7 @@ async def test_text_and_reverse() -> None:
 
 async def test_tlsa_keeps_the_ad_bit_and_tells_no_from_not_known() -> None:
     async with FakeServer(Zone(TLSA_ZONE, dns.flags.AD)) as server:
-        asking = resolver(server.address)
+        asking = resolver(server.address, validating=True)
         found = await asking.tlsa("mx.example", 25)
         assert set(found.records) == {TlsaRecord(3, 1, 1, b"\xab" * 32), TlsaRecord(2, 0, 1, b"\xcd" * 32)}
         assert found.secure and (found.status, found.followed) == (DnsStatus.FOUND, ())
@@ -225,7 +225,7 @@ async def test_tlsa_keeps_the_ad_bit_and_tells_no_from_not_known() -> None:
             assert (none.status, none.records, none.secure) == (status, (), True) and none.text
         assert asking.hits == 0 and (await asking.tlsa("mx.example", 25)) == found and asking.hits == 1
     async with FakeServer(lambda query, tcp: answer(query, rcode=2, flags=dns.flags.AD).to_wire()) as server:
-        failed = await resolver(server.address, attempts=1).tlsa("mx.example", 25)
+        failed = await resolver(server.address, attempts=1, validating=True).tlsa("mx.example", 25)
     assert failed.status is DnsStatus.ERROR and not failed.secure
 
 
@@ -598,10 +598,12 @@ async def test_close_ends_what_is_under_way() -> None:
     assert found.status is DnsStatus.ERROR
 
 
-@pytest.mark.parametrize(("flags", "trust", "secure"), [(dns.flags.AD, False, True), (0, True, False)])
-async def test_the_ad_bit(flags: int, trust: bool, secure: bool) -> None:
+@pytest.mark.parametrize(
+    ("flags", "validating", "secure"), [(dns.flags.AD, False, False), (dns.flags.AD, True, True), (0, True, False)]
+)
+async def test_the_ad_bit(flags: int, validating: bool, secure: bool) -> None:
     async with FakeServer(Zone(ZONE.table, flags)) as server:
-        asking = resolver(server.address, trust_ad=trust)
+        asking = resolver(server.address, validating=validating)
         assert (await asking.mx("example.org")).secure is secure
         assert (await asking.addresses("mx1.example.org")).secure is secure
 
@@ -612,8 +614,15 @@ async def test_an_insecure_alias_makes_the_answer_insecure() -> None:
         return Zone(ZONE.table, 0 if alias else dns.flags.AD)(query, tcp)
 
     async with FakeServer(answering) as server:
-        found = await resolver(server.address).mx("alias.example")
+        found = await resolver(server.address, validating=True).mx("alias.example")
     assert found.status is DnsStatus.FOUND and not found.secure
+
+
+async def test_resolvers_of_the_system_are_not_named(tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.1\n")
+    asking = resolver(resolv_conf=str(conf), validating=True)
+    assert [server.trusted for server in asking.plan(0.0)] == [False]
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

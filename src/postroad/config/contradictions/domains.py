@@ -192,6 +192,9 @@ def alias_targets(settings: Settings) -> Iterator[Finding]:
         )
 
 
+_PROVED: Final = (TlsDemand.VERIFY, TlsDemand.IMPLICIT, TlsDemand.DANE, TlsDemand.DANE_ONLY)
+
+
 def lmtp_account(settings: Settings) -> Iterator[Finding]:
     """An account without its password, and TLS that cannot be proved."""
     for index, domain in enumerate(settings.domain):
@@ -203,7 +206,7 @@ def lmtp_account(settings: Settings) -> Iterator[Finding]:
                 f"An account needs username and password_file, but there is no {missing}",
                 f"Add {missing}",
             )
-        if domain.socket is not None and domain.tls in (TlsDemand.VERIFY, TlsDemand.IMPLICIT):
+        if domain.socket is not None and domain.tls in _PROVED:
             yield Finding(
                 ((*here, "tls"), (*here, "socket")),
                 "A server at a Unix socket has no name that a certificate could prove",

@@ -64,6 +64,8 @@ def _named(settings: Settings) -> Iterator[tuple[Path, str]]:
         yield ("auth", "sender_maps", place), name
     for place, name in enumerate(settings.routing.transport_maps):
         yield ("routing", "transport_maps", place), name
+    for place, name in enumerate(settings.routing.tls_policy_maps):
+        yield ("routing", "tls_policy_maps", place), name
     for index, hop in enumerate(settings.next_hop):
         for place, name in enumerate(hop.generic_maps):
             yield ("next_hop", index, "generic_maps", place), name

@@ -22,6 +22,7 @@ from postroad.route.options import NextHop
 from postroad.route.table import destination_of_hop, origin_name
 from postroad.route.transport import SERVERS_MAX, SMTP_PORT
 
+_TLS: Final = ("tls_names", "tls_fingerprints", "tls_minimum", "tls_ciphers")
 # What is changed of mail on the way to a server.
 _CHANGES = ("generic", "generic_maps", "generic_header", "remove_fields", "replace_fields", "add_fields")
 
@@ -54,7 +55,7 @@ def find(settings: Settings) -> Iterator[Finding]:
         yield from _next_hop_token(here, hop)
         if not hop.username and (hop.password or hop.password_file):
             yield Finding(keys, "There is a password, but no username", "Add username")
-        if hop.username and hop.tls is TlsDemand.NEVER and not hop.auth_without_tls:
+        if hop.username and hop.tls is TlsDemand.NONE and not hop.auth_without_tls:
             yield Finding(
                 ((*here, "tls"), *keys, (*here, "auth_without_tls")),
                 "Without TLS anybody on the network path could read the password, so it is not sent",
@@ -119,7 +120,7 @@ def _renamed_twice(here: Path, hop: NextHop) -> Iterator[Finding]:
 
 def _by_mx(here: Path, hop: NextHopSection, local: Collection[str]) -> Iterator[Finding]:
     """A table that exempts some mail from other tables."""
-    for key in ("tls", "ignored_extensions", "fallback", *_CHANGES):
+    for key in ("tls", *_TLS, "ignored_extensions", "fallback", *_CHANGES):
         if key in hop.model_fields_set:
             yield Finding(
                 ((*here, key), (*here, "host")),
@@ -217,8 +218,8 @@ _RETRY: Final = ("retry_first_s", "retry_max_s", "lifetime_s", "lifetime_dsn_s",
 
 # What mail over one connection cannot have different values of.
 _SHARED: Final = (
-    *_CHANGES, "tls", "xforward", "xclient", "ignored_extensions", "hosts", "fallback", "source_ipv4", "source_ipv6",
-    "hello", *_RETRY,
+    *_CHANGES, "tls", *_TLS, "xforward", "xclient", "ignored_extensions", "hosts", "fallback", "source_ipv4",
+    "source_ipv6", "hello", *_RETRY,
 )  # fmt: skip
 
 

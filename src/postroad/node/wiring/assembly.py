@@ -45,6 +45,7 @@ from postroad.mail.report import RecipientReport, of_expansion
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import key_of
 from postroad.mail.size_limits import SizeLimits
+from postroad.mail.tls_policy import no_sts
 from postroad.node.frames import FetchSts, Frame, StsChanged, StsTold
 from postroad.node.offices.etrn import Ask, Counted, QueueStarter
 from postroad.node.sockets import BACKLOG, Endpoint
@@ -561,7 +562,7 @@ class Assembly:
         self._note(Noted(self._world.clock.now_us(), 0, "error", text))
 
     async def _hops(self, destination: Destination) -> Route | Attempt:
-        return await self.tables.hops(destination, self._edition.resolver, self._world.chance)
+        return await self.tables.hops(destination, self._edition.resolver, self._world.chance, self._sts or no_sts)
 
     def _hosts_of(self, destination: Destination, found: Callable[[tuple[str, ...]], None]) -> None:
         """The names of the hosts that serve a destination; none if they cannot be found now."""

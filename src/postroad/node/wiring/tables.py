@@ -35,6 +35,7 @@ from postroad.mail.policy import ACCEPT, Question, Rule, Rules, Verdict
 from postroad.mail.returned import Returned
 from postroad.mail.route import Destination, Route
 from postroad.mail.routing import Answer, DestinationOf, Found
+from postroad.mail.tls_policy import StsPolicies, no_sts
 from postroad.maps.asked import AT_ONCE, Asked, Known, answered
 from postroad.maps.face import Map, NotNow
 from postroad.maps.maps import Maps, make
@@ -62,6 +63,7 @@ from postroad.route.rewriting import Rewriter, is_ours_in, rewriter
 from postroad.route.senders import Senders
 from postroad.route.senders import senders as make_senders
 from postroad.route.table import RoutingTable
+from postroad.route.tls_maps import TlsPolicyMaps
 from postroad.route.transport_maps import TransportMaps
 from postroad.route.way_out import ways_out
 from postroad.world.clock import Clock, SystemClock
@@ -113,8 +115,10 @@ class Tables:
         names: HopNames | None = None,
         signed_fields: bool = False,
         report_mailboxes: ReportMailboxes | None = None,
+        tls_maps: tuple[Map, ...] = (),
     ) -> None:
         self.routing = routing
+        self._tls_told = TlsPolicyMaps(tls_maps).told if tls_maps else None
         self.rewriter = rewriter
         self._relocated = relocated  # mailboxes that have moved
         self._try_new = try_new
@@ -170,8 +174,10 @@ class Tables:
         self._named: dict[Address, Attempt | None] = {}
         self._edition = recipients.edition, aliases.edition  # of the files by which it was found
 
-    async def hops(self, destination: Destination, resolver: Resolver, chance: random.Random) -> Route | Attempt:
-        return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves)
+    async def hops(
+        self, destination: Destination, resolver: Resolver, chance: random.Random, sts: StsPolicies = no_sts
+    ) -> Route | Attempt:
+        return await mx.hops(destination, resolver, chance, self._mx_options, self._ourselves, sts, self._tls_told)
 
     def known(self, address: Address) -> bool | NotNow | Awaitable[bool | NotNow | None] | None:
         """Whether a mailbox of ours exists, as a box or as an alias; None if the domain is not ours. An awaitable if
@@ -620,6 +626,7 @@ def build(
         ),
         sending_maps=maps.named(settings.sending.limit_maps),
         report_mailboxes=of_reports,
+        tls_maps=maps.named(routed.tls_policy_maps),
     )
 
 
