@@ -64,10 +64,11 @@ def parse(value: str) -> TlsPolicyValue | str:
     names: tuple[str, ...] = ()
     if level == "secure":
         demand, names = TlsDemand.VERIFY, (NEXT_HOP, BELOW_NEXT_HOP)
-    elif level in {each.value for each in TlsDemand}:
-        demand = TlsDemand(level)
     else:
-        return f"{level!r} is not a level of TLS"
+        try:
+            demand = TlsDemand(level)
+        except ValueError:
+            return f"{level!r} is not a level of TLS"
     terms = TlsTerms()
     given: list[str] = []
     excluded: list[str] = []
