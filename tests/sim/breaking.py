@@ -20,7 +20,7 @@ from postroad.check import sending, verified
 from postroad.check.client import Clients
 from postroad.check.sending import SendingLimits
 from postroad.check.verified import RecipientQuestions
-from postroad.deliver import delegated, folders, http, porter, program, stream
+from postroad.deliver import delegated, folders, http, porter, program, session, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop, verp
@@ -66,7 +66,7 @@ from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
 from postroad.report import dsn
 from postroad.report.counting import Counting
-from postroad.route import batv, srs
+from postroad.route import batv, securing, srs
 from postroad.route.alias_file import PlainTargets
 from postroad.route.aliases import Aliases
 from postroad.route.domain_maps import MappedDomains
@@ -924,6 +924,34 @@ def a_fallback_gets_the_account_of_its_destination(patch: Patch) -> None:
         return Fallback(server, TlsDemand.NONE, named)
 
     patch(RoutingTable, "_fallback", fallback)
+
+
+# -- TLS policies
+
+
+@_of("policies")
+def no_answer_counts_as_no_records(patch: Patch) -> None:
+    real = securing.find_tlsa
+
+    async def find(host: str, port: int, resolver: Any) -> Any:
+        found = await real(host, port, resolver)
+        return securing.NO_TLSA if found.trouble else found
+
+    patch(securing, "find_tlsa", find)
+
+
+@_of("policies")
+def any_certificate_fits_the_records(patch: Patch) -> None:
+    patch(session, "fault_of", lambda policy, proof, transport, now_us: None)
+
+
+@_of("policies")
+def records_demand_no_encryption(patch: Patch) -> None:
+    real = securing.Securing._with
+    patch(
+        securing.Securing, "_with",
+        staticmethod(lambda hop, demand, proof, policy: real(hop, TlsDemand.MAY, proof, policy)),
+    )  # fmt: skip
 
 
 # -- Senders that are signed

@@ -30,6 +30,8 @@ class Names:
     host_states: dict[str, str] = field(default_factory=dict)
     share: float = 0.0
     down: bool = False  # no resolver answers
+    proved: set[str] = field(default_factory=set)  # hosts whose addresses DNSSEC proves
+    tlsa: dict[str, tuple[TlsaRecord, ...] | None] = field(default_factory=dict)  # by host; None: SERVFAIL
 
 
 class SimResolver:
@@ -60,7 +62,7 @@ class SimResolver:
             return failed
         if not known:
             return DnsAnswer(DnsStatus.NODATA, (), f"{host} has no addresses")
-        return DnsAnswer(DnsStatus.FOUND, known)
+        return DnsAnswer(DnsStatus.FOUND, known, secure=host in names.proved, name=host)
 
     async def a(self, host: str) -> DnsAnswer[str]:
         return _of_version(host, 4, await self.addresses(host))
@@ -75,7 +77,15 @@ class SimResolver:
         return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
 
     async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
-        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"_{port}._tcp.{host} does not exist")
+        name = f"_{port}._tcp.{host}"
+        if host not in self._names.tlsa:
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
+        records = self._names.tlsa[host]
+        failed: DnsAnswer[TlsaRecord] | None = await self._state(name, "servfail" if records is None else "")
+        if failed is not None:
+            return failed
+        status = DnsStatus.FOUND if records else DnsStatus.NODATA
+        return DnsAnswer(status, records or (), "" if records else f"{name} has no TLSA records", secure=True)
 
     async def cname(self, name: str) -> DnsAnswer[str]:
         return DnsAnswer(DnsStatus.NODATA, (), f"{name} has no CNAME records")

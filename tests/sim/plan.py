@@ -46,7 +46,8 @@ KEYWORDS = (
 LIES = (
     "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
 )  # fmt: skip
-PARTS = ("http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading")  # of `parts.KINDS`
+# Of `parts.KINDS`. New ones stand at the end, so that what a seed means stays.
+PARTS = ("http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading", "policies")
 _PART_SHARE = 0.2
 INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener
 

@@ -15,6 +15,7 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from tests.sim.process import Process
@@ -35,6 +36,7 @@ class Wires:
         self.listening: dict[str, list[Listening]] = {}
         self.gates: dict[str, str] = {}  # place → how connections to it fail: "refuse", "blackhole", "unreachable"
         self.ends: dict[End, None] = {}
+        self.certificates: dict[str, bytes] = {}  # place → what its host shows in a handshake
         self.stall_share = 0.0  # of all new connections, how many stall some time
         self.reset_share = 0.0  # and how many are reset
         self.wrote: Callable[[End, bytes], None] = lambda end, octets: None  # is told what a process writes
@@ -166,6 +168,10 @@ class End(asyncio.Transport):
         self._arrives = 0.0
 
     # -- life -------------------------------------------------------------------------------------------------
+
+    def shows(self, tls: SimTls) -> None:
+        """The handshake is done."""
+        self._extra["ssl_object"] = tls
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol  # type: ignore[assignment]
@@ -356,6 +362,30 @@ class Socket:
     def close(self) -> None: ...
 
 
+class SimTls:
+    """What an SSL object tells of a handshake, in which a host has shown these octets as its certificate."""
+
+    server_side = False
+    session_reused = False
+    context = SimpleNamespace(verify_mode=ssl.CERT_NONE, check_hostname=False)
+
+    def __init__(self, shown: bytes, server_hostname: str) -> None:
+        self._shown = shown
+        self.server_hostname = server_hostname
+
+    def getpeercert(self, binary_form: bool = False) -> bytes:
+        return self._shown
+
+    def get_unverified_chain(self) -> list[bytes]:
+        return [self._shown]
+
+    def cipher(self) -> tuple[str, str, int]:
+        return "SIM", "TLSv1.3", 128
+
+    def version(self) -> str:
+        return "TLSv1.3"
+
+
 class SimNetwork:
     """`postroad.world.network.Network` of one process."""
 
@@ -416,6 +446,9 @@ class SimNetwork:
             transport.abort()
             raise
         transport.tls = True
+        shown = self._wires.certificates.get(transport.place)
+        if shown is not None:
+            transport.shows(SimTls(shown, server_name))
         return transport
 
     async def serve(
