@@ -217,7 +217,7 @@ _OF_OTHERS = {  # words with an underscore that are no settings of ours
     "check_policy_service", "integrity_check", "lmtp_admins", "local_header_rewrite_clients", "login_trusted_networks",
     "max_age", "owner_request_special", "quick_check", "sendmail_path", "smtp_line_length_limit",
     "reject_unknown_client_hostname", "skip_addresses",
-    "smtpd_authorized_xclient_hosts", "smtpd_milters", "submission_host", "tls_details",
+    "smtpd_authorized_xclient_hosts", "smtpd_milters", "submission_host", "tls_details", "tls_policy",
 }  # fmt: skip
 
 
