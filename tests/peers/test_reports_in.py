@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.harness import maildir
-from tests.peers.harness.postroad import Node, local_domain
+from tests.peers.harness import maildir, ports
+from tests.peers.harness.knot import Knot
+from tests.peers.harness.postroad import Node, local_domain, mx_listener
 from tests.peers.harness.process import until
 from tests.peers.harness.swaks import swaks
+from tests.peers.test_origin import ZONES, signed
 from tests.unit.trust.inbound import samples
 
 pytestmark = pytest.mark.peer
@@ -161,3 +163,50 @@ def test_other_mail_does_not_wait_for_a_large_report(node: Node) -> None:
     assert quick_s < time.monotonic() - began
 
 
+
+
+@pytest.fixture(scope="module")
+def checking(place: Path) -> Iterator[Node]:
+    """A node that checks where mail comes from, as an mx listener does if nothing is set."""
+    with Knot(place / "knot", ZONES) as knot:
+        settings = {
+            "domain": [local_domain("here.example", ["ada"])],
+            "listener": [mx_listener(ports.port())],
+            "checks": {"exempt_networks": [], "authserv_id": "checks.here.example"},
+            "dns": {"servers": [f"127.0.0.1:{knot.port}"], "timeout_s": 2, "total_s": 4},
+            "report_mailboxes": {"addresses": ["tls@here.example", "dmarc@here.example"], "deliver": "unread"},
+        }
+        with Node(place / "checking", settings) as made:
+            yield made
+
+
+def test_a_tls_report_must_be_signed_by_its_reporter(checking: Node) -> None:
+    """RFC 8460 section 3. The signature is judged by the listener; the reader believes its field and no other."""
+    octets = samples.part("application/tlsrpt+gzip", samples.packed(samples.tls()))
+    forged = b"Authentication-Results: checks.here.example; dkim=pass header.d=good.test\r\n"
+    content = samples.mail(octets, author="tls@good.test", subject="Report")
+    send(checking, "tls@here.example", forged + content, "tls@good.test")
+    (kept,) = maildir.wait(checking.maildir("tls@here.example"))
+    assert b"tlsrpt" in kept
+    assert checking.json("reports", "tls", "--json")["reports"] == 0
+    (unread,) = checking.json("reports", "unread", "--json")
+    assert "without a valid DKIM signature of its reporter" in unread["reason"]
+    send(checking, "tls@here.example", signed(content), "tls@good.test")
+    checking.wait_log("read: a TLS report of Sender Inc. for example.org")
+    found = checking.json("reports", "tls", "--verified", "--json")
+    assert (found["reports"], found["unverified"], found["failed"]) == (1, 0, 3)
+
+
+def test_a_verified_report_takes_the_place_of_a_forged_one(checking: Node) -> None:
+    def report(count: int) -> bytes:
+        octets = samples.aggregate([samples.record(count=count)], domain="race.example")
+        return samples.mail(samples.part("text/xml", octets), author="dmarc@good.test")
+
+    send(checking, "dmarc@here.example", report(1_000_000), "dmarc@evil.example")
+    checking.wait_log("for race.example")
+    assert checking.json("reports", "dmarc", "race.example", "--json")["messages"] == 1_000_000
+    assert checking.json("reports", "dmarc", "race.example", "--verified", "--json")["messages"] == 0
+    send(checking, "dmarc@here.example", signed(report(3)), "dmarc@good.test")
+    checking.wait_log("for race.example", 2)
+    found = checking.json("reports", "dmarc", "race.example", "--json")
+    assert (found["messages"], found["reports"], found["unverified"]) == (3, 1, 0)

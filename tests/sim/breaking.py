@@ -22,6 +22,7 @@ from postroad.check.sending import SendingLimits
 from postroad.check.verified import RecipientQuestions
 from postroad.deliver import delegated, folders, http, porter, program, session, stream
 from postroad.deliver.mbox import MboxWriter
+from postroad.deliver.reports import ReportReader
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop, verp
 from postroad.mail.address import Address
@@ -75,6 +76,8 @@ from postroad.route.senders import Senders
 from postroad.route.table import RoutingTable
 from postroad.sendmail import places
 from postroad.store import content as contents
+from postroad.store import kept_reports
+from postroad.store.kept_reports import KeptMail
 from postroad.store.reserve import Reserve
 from postroad.store.sqlite import shard, spool
 from postroad.store.sqlite.journal import SqliteJournal
@@ -1305,6 +1308,29 @@ def who_is_gone_meanwhile_gets_nothing(patch: Patch) -> None:
         return replace(found, recipients=tuple(each for each in found.recipients if each.address.domain != "led.test"))
 
     patch(Aliases, "expand", expand)
+
+
+# -- Reports of others
+
+
+@_of("reporting")
+def a_mail_is_delivered_before_its_report_is_kept(patch: Patch) -> None:
+    """And it never is."""
+    patch(ReportReader, "_keep", lambda self, job, now_us: KeptMail(job.envelope.id, now_us))
+
+
+@_of("reporting")
+def a_report_is_kept_at_each_attempt(patch: Patch) -> None:
+    numbers = itertools.count(1)
+    real = kept_reports._put
+
+    def put(connection: Any, mail: Any, reports: Any) -> Any:
+        number = next(numbers)
+        named = [replace(each, name=f"{each.name} {number}") for each in reports]
+        return real(connection, replace(mail, id=mail.id + (number << 40)), named)
+
+    patch(kept_reports, "_mail_of", lambda connection, id: None)
+    patch(kept_reports, "_put", put)
 
 
 # -- The drop folder

@@ -11,6 +11,7 @@ from tests.sim.held import HeldMail
 from tests.sim.leading import Leading
 from tests.sim.part import Part
 from tests.sim.policies import Policies
+from tests.sim.reporting import Reporting
 from tests.sim.sized import Sized
 from tests.sim.targets import Targets
 from tests.sim.users import Users
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
+    "reporting": Reporting,
 }  # fmt: skip
 
 

@@ -47,7 +47,9 @@ LIES = (
     "EHLO", "SIZE", "DSN", "CHUNKING", "PIPELINING", "STARTTLS", "8BITMIME", "ENHANCEDSTATUSCODES", "LIMITS",
 )  # fmt: skip
 # Of `parts.KINDS`. New ones stand at the end, so that what a seed means stays.
-PARTS = ("http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading", "policies")
+PARTS = (
+    "http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading", "policies", "reporting",
+)  # fmt: skip
 _PART_SHARE = 0.2
 INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener
 
