@@ -140,7 +140,7 @@ class Recipients:
     def is_named(self, address: Address, asked: Asked) -> bool:
         """Whether the mailbox itself was named, so that no next hop need be asked."""
         boxes = self._of(address.domain)
-        return boxes is not None and (address in self._further or boxes.names(address, asked))
+        return boxes is not None and (boxes.names(address, asked) or address in self._further)
 
     def owned(self, address: Address) -> Owned | None:
         """Since when the mailbox has its owner; None if nothing is said of its domain."""
@@ -150,7 +150,7 @@ class Recipients:
     def has_box(self, address: Address, asked: Asked = AT_ONCE) -> bool:
         """Whether the mailbox was named, or its domain has any: ``postmaster``, too, must have been."""
         boxes = self._of(address.domain)
-        return boxes is not None and (address in self._further or boxes.holds(address, asked))
+        return boxes is not None and (boxes.holds(address, asked) or address in self._further)
 
 
 class _Boxes:
