@@ -24,7 +24,7 @@ from postroad.world.clock import SystemClock
 from tests.peers.harness import ports
 from tests.peers.harness.exim import Exim
 from tests.peers.harness.postfix import Postfix
-from tests.peers.harness.postroad import Node, next_hop, relay_listener
+from tests.peers.harness.postroad import Node, mx_listener, next_hop, relay_listener
 from tests.peers.harness.process import folder, until
 from tests.peers.harness.remote import Dialog, Remote, Transaction
 from tests.peers.test_dkim import _VERIFY, opendkim, perl
@@ -91,7 +91,10 @@ def site() -> Iterator[Site]:
         )  # fmt: skip
         settings = {
             "hostname": "mail.example.org",
-            "listener": [relay_listener(ports.port())],
+            "listener": [relay_listener(ports.port()), mx_listener(ports.port())],
+            "relay": {"domains": ["forwarded.test"]},
+            "checks": {"exempt_networks": []},
+            "dns": {"servers": ["127.0.0.1:1"], "timeout_s": 1},
             "next_hop": [
                 next_hop("exim.test", exim.port), next_hop("postfix.test", postfix.port),
                 next_hop("example.org", remote.port), next_hop("plain.test", plain.port),
@@ -100,7 +103,8 @@ def site() -> Iterator[Site]:
             "dkim": {
                 "key": [{"domain": "example.org", "selector": each.selector, "file": str(home / f"{each.selector}.pem")}
                         for each in keys()],
-                "key_table": str(home / "key.table"), "signing_table": f"refile:{home}/signing.table",
+                "arc_seal": "example.org", "key_table": str(home / "key.table"),
+                "signing_table": f"refile:{home}/signing.table",
             },
         }  # fmt: skip
         with remote, plain, exim, postfix, Node(home / "n", settings) as node:
@@ -186,6 +190,18 @@ def test_keys_of_the_store_come_and_go_while_the_node_runs(site: Site) -> None:
     put()
     until(lambda: goes_out(next(counter), signed=False), "mail is not signed any more", pause_s=0.5)
     assert "PRIVATE" not in site.node.log_text()
+
+
+def test_forwarded_mail_of_a_stranger_is_sealed(site: Site) -> None:
+    octets = FIELDS % (b"example.net", b"forwarded", b"forwarded") + b"x\r\n"
+    with smtplib.SMTP("127.0.0.1", int(site.node.config["listener"][1]["port"])) as client:
+        client.sendmail("ada@example.net", ["bob@forwarded.test"], octets)
+    got = site.arrived("forwarded")
+    assert got.startswith(b"ARC-Seal: i=1;") and b"DKIM-Signature" not in got
+    assert perl(site.home, _VERIFY, got, "arc").startswith(b"pass")
+    result, *_ = dkim.ARC(got).verify(dnsfunc=_dns)
+    assert result == b"pass"
+    site.node.wait_trace("forwarded@example.org", "signed by r1._domainkey.example.org")
 
 
 def test_a_table_that_is_broken_stays_in_force_as_it_was(site: Site) -> None:

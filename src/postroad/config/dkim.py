@@ -7,7 +7,16 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from postroad.config.field import UNSET, Section, of, tables
-from postroad.config.values import Domain, DomainPattern, File, Seconds, field_name, one_or_more, opendkim_table
+from postroad.config.values import (
+    Domain,
+    DomainOrNone,
+    DomainPattern,
+    File,
+    Seconds,
+    field_name,
+    one_or_more,
+    opendkim_table,
+)
 from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, NamedKey, SignAs, SignedOrigin
 from postroad.trust.dkim_body import Canonicalization
 from postroad.trust.dkim_sign import SigningOptions
@@ -56,6 +65,7 @@ class DkimSection(Section):
     header_canonicalization: Canonicalization = of(SigningOptions.head, source="RFC 6376 §3.4", word=True)
     body_canonicalization: Canonicalization = of(SigningOptions.body, source="RFC 6376 §3.4", word=True)
     lifetime_s: Seconds = of(SigningOptions.lifetime_s, source="RFC 6376 §3.5")
+    arc_seal: DomainOrNone = of(DkimOutOptions.arc_seal, source="RFC 8617", example='"example.org"')
     key_table: OpenDkimTable = of(DkimOutOptions.key_table, example='"/etc/opendkim/key.table"')
     signing_table: OpenDkimTable = of(DkimOutOptions.signing_table, example='"refile:/etc/opendkim/signing.table"')
     all_matches: bool = of(DkimOutOptions.all_matches)

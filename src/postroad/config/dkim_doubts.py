@@ -41,6 +41,11 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     yield from _short(settings)
     if tables is not None:
         yield from _of_table(options, tables)
+    if options.arc_seal and not options.arc_listeners:
+        text = "Nothing is sealed: no listener checks ARC"
+        yield Finding((("dkim", "arc_seal"),), text, 'Write arc = "mark" at the listener by which strangers send')
+    if options.arc_seal and (why := _why_not(keys, options.arc_seal)):
+        yield Finding((("dkim", "arc_seal"),), f"Nothing is sealed: {why}", "Make a key with `postroad dkim add`")
     if keys.any:
         yield from _without_key(settings, options, keys)
 

@@ -17,7 +17,7 @@ from postroad.accounts.authenticate import AuthOptions
 from postroad.accounts.introspection import IntrospectionOptions
 from postroad.check.client import KNOWN_S, BanOptions, ClientOptions
 from postroad.check.etrn import EtrnOptions, EtrnRow
-from postroad.check.origin_options import OriginChecks, OriginOptions
+from postroad.check.origin_options import CheckMode, OriginChecks, OriginOptions
 from postroad.check.policy import PolicyOptions
 from postroad.check.reports import ReportLimits
 from postroad.check.sending import SendingLimit, SendingOptions, Whose
@@ -473,7 +473,11 @@ def dkim_out_options(settings: Settings) -> DkimOutOptions:
     fields = _into(SigningOptions, section, lifetime_s=int(section.lifetime_s))
     keys = tuple(_into(NamedKey, each) for each in section.key)
     sign_as = tuple(_into(SignAs, each) for each in section.sign_as)
-    return _into(DkimOutOptions, section, keys=keys, sign_as=sign_as, fields=fields)
+    judging = frozenset(each.name for each in settings.listener if each.check_mode("arc") is not CheckMode.OFF)
+    return _into(
+        DkimOutOptions, section, keys=keys, sign_as=sign_as, fields=fields, arc_listeners=judging,
+        authserv_id=settings.checks.authserv_id or settings.hostname,
+    )
 
 
 def deliver_options(settings: Settings) -> DeliverOptions:

@@ -8,7 +8,8 @@ What always holds:
   KEPT_OCTETS, if others may need it; who asks while it is being made waits for it.
 - As soon as keys have changed nothing is used again, and what is being made is made anew.
 - The loop hashes no content above LOOP_MAX and reads no file.
-- Mail of strangers is not signed, and mail that has a right signature of the same key gets no second one.
+- Mail of strangers is not signed, and mail that has a right signature of the same key gets no second one. What is
+  forwarded of strangers may get an ARC set (RFC 8617), if a listener of ours has judged its chain.
 
 How it fails: if keys are there and none can be used, the message goes without a signature or waits, as it is set. An
 exception is a bug; it is logged, and the message waits.
@@ -21,6 +22,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -34,12 +36,17 @@ from postroad.mail.job import Job
 from postroad.mail.message import HEADER_MAX, Content, header_end, header_is_whole
 from postroad.protocol.sending import Result
 from postroad.protocol.seven_bit import Plan
+from postroad.trust import authres_reading
+from postroad.trust.arc import ArcResult, as_judged
+from postroad.trust.arc_seal import ArcSealer
 from postroad.trust.author import addresses
-from postroad.trust.dkim_body import BodyHashes
+from postroad.trust.dkim_body import BodyForm, BodyHashes
 from postroad.trust.dkim_head import SignedHead
-from postroad.trust.dkim_sign import SigningKey, has_signed
+from postroad.trust.dkim_key import KeyKind
+from postroad.trust.dkim_sign import has_signed
 from postroad.trust.dkim_signature import key_name
 from postroad.trust.keyring import DomainKeys
+from postroad.trust.results import ARC
 from postroad.world.clock import Clock
 
 _LOG: Final = logging.getLogger(__name__)
@@ -64,6 +71,8 @@ class SignedForm(msgspec.Struct, frozen=True):
 
 UNSIGNED: Final = SignedForm()
 Signature = SignedForm | Result
+Maker = Callable[[Iterable[bytes], int], SignedForm]
+"""Makes the fields of one message: the body in pieces, seconds since 1970."""
 
 
 class AwaitedSignature:
@@ -84,13 +93,15 @@ class AwaitedSignature:
 
 class Form(msgspec.Struct, frozen=True):
     """One outgoing form. `content`: as it leaves if it is in memory; in a file, as it is before `plan` and `line_max`
-    have changed it. `prefix`: what goes before all else of the message."""
+    have changed it. `prefix`: what goes before all else of the message. `seals`: it gets an ARC set instead of DKIM
+    signatures."""
 
     envelope: Envelope
     content: Content
     prefix: bytes
     plan: Plan | None
     line_max: int
+    seals: bool = False
 
 
 Pieces = Callable[[Form], Iterable[bytes]]
@@ -145,14 +156,18 @@ class Signing:
         self, job: Job, content: Content, plan: Plan | None, prefix: bytes, line_max: int, *, final: bool
     ) -> Signature | AwaitedSignature:
         """The signature of what a job sends. `final`: the mail comes to its end there (LMTP)."""
-        keys = self._keys
-        if keys is None or job.asks_only or not self._concerns(job.envelope, final):
+        keys, seals = self._keys, False
+        if keys is None or job.asks_only:
             return UNSIGNED
+        if not self._concerns(job.envelope, final):
+            seals = self._seals(job.envelope, final)
+            if not seals:
+                return UNSIGNED
         if keys.edition != self._edition:
             self._forget()
         if isinstance(content, bytes) and len(content) <= LOOP_MAX:
-            return self._small(keys, job, content, plan, prefix)
-        form = Form(job.envelope, content, prefix, plan if content is job.content else None, line_max)
+            return self._small(keys, job, content, plan, prefix, seals)
+        form = Form(job.envelope, content, prefix, plan if content is job.content else None, line_max, seals)
         return self._on_thread(_key_of(form), form, keep=True)
 
     def _concerns(self, envelope: Envelope, final: bool) -> bool:
@@ -166,10 +181,15 @@ class Signing:
             return SignedOrigin.TRUSTED in self._origins
         return peer.listener in _OWN_LISTENERS and not peer.address and SignedOrigin.OWN in self._origins
 
+    def _seals(self, envelope: Envelope, final: bool) -> bool:
+        """Whether a message of a stranger is to be sealed: it came by a listener that has judged its chain."""
+        options, peer = self._options, envelope.peer
+        return bool(options.arc_seal) and not final and not peer.is_known and peer.listener in options.arc_listeners
+
     # -- small content -------------------------------------------------------------------------------------------------
 
     def _small(
-        self, keys: SigningKeys, job: Job, content: bytes, plan: Plan | None, prefix: bytes
+        self, keys: SigningKeys, job: Job, content: bytes, plan: Plan | None, prefix: bytes, seals: bool
     ) -> Signature | AwaitedSignature:
         """Content in memory, as it leaves."""
         envelope = job.envelope
@@ -180,13 +200,13 @@ class Signing:
         if shared and (known := self._known(key)) is not None:
             return known
         head = SignedHead(section)
-        chosen = self._chosen(keys, head)
-        if chosen is None or (isinstance(chosen, Chosen) and _is_slow(chosen.keys)):
-            return self._on_thread(key, Form(envelope, content, prefix, None, 0), keep=shared)
-        if not isinstance(chosen, Chosen):
-            return chosen
         try:
-            made = _signed(chosen, keys, head, (content[_body_start(content, end) :],), self._now_s())
+            make = self._maker(keys, head, seals)
+            if make is None:
+                return self._on_thread(key, Form(envelope, content, prefix, None, 0, seals), keep=shared)
+            if isinstance(make, SignedForm | Result):
+                return make
+            made = make((content[_body_start(content, end) :],), self._now_s())
         except Exception as error:  # a bug; the mail waits
             return _broken(error)
         if shared:
@@ -196,8 +216,10 @@ class Signing:
     def _now_s(self) -> int:
         return self._clock.now_us() // 1_000_000
 
-    def _chosen(self, keys: SigningKeys, head: SignedHead) -> Chosen | Signature | None:
-        """The keys for a message; what is to be done instead if there are none; None if a file must be read first."""
+    def _maker(self, keys: SigningKeys, head: SignedHead, seals: bool) -> Maker | Signature | None:
+        """Who makes the fields; what is to be done instead if nobody can; None if a file must be read first."""
+        if seals:
+            return _sealer(keys, head, self._options)
         authors = _authors(head)
         if isinstance(authors, str):
             return SignedForm(why_not=authors)
@@ -209,7 +231,7 @@ class Signing:
             found.append(chosen)
         chosen = found[0] if len(found) == 1 else _together(found, keys)
         if chosen.keys:
-            return chosen
+            return partial(_signed, chosen, keys, head)
         if not chosen.troubles:
             return SignedForm(why_not=f"no key for {', '.join(dict.fromkeys(each.domain for each in authors))}")
         why = "; ".join(chosen.troubles)
@@ -265,17 +287,14 @@ class Signing:
                 pieces = iter(self._pieces(form))
             section, rest = _head_of(pieces)
             head = SignedHead(form.prefix + section)
-            authors = _authors(head)
-            if not isinstance(authors, str):
-                for author in authors:
-                    if keys.find(author) is None:
-                        keys.read(author)
-            chosen = self._chosen(keys, head)
-            if chosen is None:
+            authors = [_sealing_author(self._options)] if form.seals else _authors(head)
+            for author in authors if isinstance(authors, list) else ():
+                if keys.find(author) is None:
+                    keys.read(author)
+            make = self._maker(keys, head, form.seals)
+            if make is None:
                 return SignedForm(why_not="its key was not read")
-            if not isinstance(chosen, Chosen):
-                return chosen
-            return _signed(chosen, keys, head, _chain(rest, pieces), now_s)
+            return make if isinstance(make, SignedForm | Result) else make(_chain(rest, pieces), now_s)
         except OSError as error:
             text = f"the content could not be read: {error.strerror or error}"
             return Result(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", text)
@@ -352,20 +371,12 @@ def _together(found: list[Chosen], keys: SigningKeys) -> Chosen:
     return Chosen(all_keys, troubles, keys.signer(all_keys) if all_keys else None)
 
 
-def _is_slow(keys: tuple[SigningKey, ...]) -> bool:
-    """Whether these keys sign on a thread."""
-    return False
-
-
 def _signed(
     chosen: Chosen, keys: SigningKeys, head: SignedHead, body: Iterable[bytes], now_s: int
 ) -> SignedForm:
     signer = chosen.signer
     assert signer is not None
-    bodies = BodyHashes((signer.form,))
-    for piece in body:
-        bodies.feed(piece)
-    digest = bodies.results()[signer.form].digest
+    digest = _digest(signer.form, body)
     if head.relaxed(b"dkim-signature"):
         left = tuple(key for key in signer.keys if not has_signed(key, head, signer.form, digest, now_s))
         if not left:
@@ -374,6 +385,42 @@ def _signed(
             signer = keys.signer(left)
     names = tuple(key_name(key.selector, key.domain) for key in signer.keys)
     return SignedForm(signer.sign(head, digest, now_s), names, "; ".join(chosen.troubles))
+
+
+def _sealing_author(options: DkimOutOptions) -> Address:
+    return Address("postmaster", options.arc_seal)
+
+
+def _sealer(keys: SigningKeys, head: SignedHead, options: DkimOutOptions) -> Maker | Signature | None:
+    """Who seals a message of a stranger, by what we found of its chain when it came."""
+    found = keys.find(_sealing_author(options))
+    if found is None:
+        return None
+    key = next((each for each in found.keys if each.kind is KeyKind.RSA), next(iter(found.keys), None))
+    if key is None:
+        why = "; ".join(found.troubles) or f"no key for {options.arc_seal}"
+        return SignedForm(why_not=f"it cannot be sealed (ARC): {why}")
+    section = head.section + b"\r\n"
+    ours = authres_reading.values(section, (options.authserv_id,))
+    results = authres_reading.read(ours[0]).results if ours else ()
+    judged = next((each.result for each in results if each.method == ARC), "")
+    if not judged:
+        return UNSIGNED  # nobody looked at its chain
+    return partial(_sealed, ArcSealer(key, options.fields), section, ours[0], as_judged(head, judged))
+
+
+def _sealed(
+    sealer: ArcSealer, section: bytes, payload: bytes, chain: ArcResult, body: Iterable[bytes], now_s: int
+) -> SignedForm:
+    fields = sealer.seal(section, _digest(sealer.form, body), payload, chain, now_s)
+    return SignedForm(fields, (key_name(sealer.key.selector, sealer.key.domain),)) if fields else UNSIGNED
+
+
+def _digest(form: BodyForm, body: Iterable[bytes]) -> bytes:
+    bodies = BodyHashes((form,))
+    for piece in body:
+        bodies.feed(piece)
+    return bodies.results()[form].digest
 
 
 def _broken(error: Exception) -> Result:

@@ -65,7 +65,8 @@ class SignAs(msgspec.Struct, frozen=True):
 
 
 class DkimOutOptions(msgspec.Struct, frozen=True):
-    """See the module. `keys`, `sign_as`: in the order of the file."""
+    """See the module. `keys`, `sign_as`: in the order of the file. `authserv_id`: in our Authentication-Results;
+    `arc_listeners`: the listeners that write such fields with a result of ARC, and remove those that others forge."""
 
     sign: Annotated[
         bool,
@@ -122,6 +123,15 @@ class DkimOutOptions(msgspec.Struct, frozen=True):
             "(MultipleSignatures of OpenDKIM).",
         ),
     ] = False
+    arc_seal: Annotated[
+        str,
+        Meta(
+            description="The domain whose key seals (ARC) mail of strangers that is forwarded. Only mail is sealed "
+            'that came by a listener which checks ARC. "": nothing is sealed.',
+        ),
+    ] = ""
+    authserv_id: str = ""
+    arc_listeners: frozenset[str] = frozenset()
     keys: tuple[NamedKey, ...] = ()
     sign_as: tuple[SignAs, ...] = ()
     fields: SigningOptions = SigningOptions()

@@ -133,21 +133,26 @@ class _BrokenChainError(Exception):
 
 
 class ArcVerification:
-    """The chain of one message."""
+    """The chain of one message. What can be seen without keys: `sets`, the oldest first; `broken`: why there are none,
+    although there are fields of ARC; `failed`: the newest seal says that the chain fails."""
 
-    __slots__ = ("_broken", "_failed", "_head", "_keys", "_sets", "instances")
+    __slots__ = ("_head", "_keys", "broken", "failed", "instances", "sets")
 
     def __init__(self, head: SignedHead) -> None:
         self._head = head
         self._keys: dict[str, PublicKeys] = {}
-        self._sets: tuple[ArcSet, ...] = ()
-        self._broken = ""
-        self._failed = False
+        self.sets: tuple[ArcSet, ...] = ()
+        self.broken = ""
+        self.failed = False
         self.instances = 0
         try:
-            self._sets = self._read()
+            self.sets = self._read()
         except _BrokenChainError as error:
-            self._broken = error.text
+            self.broken = error.text
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.sets) and not self.broken
 
     @property
     def forms(self) -> tuple[BodyForm, ...]:
@@ -156,19 +161,19 @@ class ArcVerification:
 
     async def ask(self, texts: Texts) -> None:
         """Asks for all keys side by side."""
-        names = [key_name(each.seal.selector, each.seal.domain) for each in self._sets]
+        names = [key_name(each.seal.selector, each.seal.domain) for each in self.sets]
         names += [key_name(each.signature.selector, each.signature.domain) for each in self._tried()]
         if names:
             self._keys = await ask_keys(texts, tuple(dict.fromkeys(names)))
 
     def conclude(self, bodies: dict[BodyForm, BodyHash]) -> ArcResult:
         """Behind `ask`; `bodies` has all the `forms`."""
-        if not self._sets and not self._broken:
+        if not self.sets and not self.broken:
             return ArcResult(results.NONE)
         try:
-            if self._broken:
-                raise _BrokenChainError(self._broken)
-            self._check_signature(self._sets[-1], bodies)
+            if self.broken:
+                raise _BrokenChainError(self.broken)
+            self._check_signature(self.sets[-1], bodies)
             self._check_seals()
         except _BrokenChainError as error:
             return ArcResult(
@@ -176,14 +181,14 @@ class ArcVerification:
                 error.text,
                 temporary=error.temporary,
                 instances=self.instances,
-                sealed_as_failed=self._failed,
+                sealed_as_failed=self.failed,
             )
-        return ArcResult(results.PASS, sets=self._sets, oldest_pass=self._oldest_pass(bodies), instances=self.instances)
+        return ArcResult(results.PASS, sets=self.sets, oldest_pass=self._oldest_pass(bodies), instances=self.instances)
 
     def _tried(self) -> tuple[ArcSet, ...]:
         """The sets whose signature of the message is tried. Old ones with l= would each need a hash of their own."""
         return tuple(
-            each for each in self._sets if each.instance == self.instances or each.signature.body.length is None
+            each for each in self.sets if each.instance == self.instances or each.signature.body.length is None
         )
 
     def _read(self) -> tuple[ArcSet, ...]:
@@ -205,7 +210,7 @@ class ArcVerification:
         for field in fields[RESULTS_NAME]:
             instance, payload = _read_results(field)
             _put(found, instance, (field, payload), RESULTS_NAME)
-        self._failed = self.instances in seals and seals[self.instances].validation == "fail"
+        self.failed = self.instances in seals and seals[self.instances].validation == "fail"
         return _sets(self.instances, seals, signatures, found)
 
     def _check_signature(self, of: ArcSet, bodies: dict[BodyForm, BodyHash]) -> None:
@@ -219,8 +224,8 @@ class ArcVerification:
 
     def _check_seals(self) -> None:
         """Each seal signs all sets up to its own (§5.1.1); what they have in common is hashed once."""
-        digests = seal_digests(self._sets)
-        for of, digest in zip(reversed(self._sets), reversed(digests), strict=True):
+        digests = seal_digests(self.sets)
+        for of, digest in zip(reversed(self.sets), reversed(digests), strict=True):
             where = f"the ARC-Seal of set {of.instance}"
             key = self._key(of.seal.selector, of.seal.domain, of.seal.kind, where)
             if not is_signed_digest(key, of.seal.data, digest):
@@ -242,6 +247,20 @@ class ArcVerification:
             except _BrokenChainError:
                 return instance + 1
         return 0
+
+
+def as_judged(head: SignedHead, result: str) -> ArcResult:
+    """The chain of a message about which a host that we believe (ourselves) found `result` when the message came. What
+    can be seen without keys is looked at again: the message may have changed since."""
+    chain = ArcVerification(head)
+    if chain.is_whole and result == results.PASS:
+        return ArcResult(results.PASS, sets=chain.sets, instances=chain.instances)
+    if not chain.sets and not chain.broken and result == results.NONE:
+        return ArcResult(results.NONE)
+    return ArcResult(
+        results.FAIL, chain.broken or "it failed when the message came", instances=chain.instances,
+        sealed_as_failed=chain.failed,
+    )
 
 
 def seal_digests(sets: tuple[ArcSet, ...]) -> list[bytes]:

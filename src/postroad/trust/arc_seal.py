@@ -33,11 +33,11 @@ _NEVER: Final = (b"authentication-results", b"arc-authentication-results", SIGNA
 class ArcSealer:
     """Seals with one key."""
 
-    __slots__ = ("_key", "_names", "form")
+    __slots__ = ("_names", "form", "key")
 
     def __init__(self, key: SigningKey, options: SigningOptions) -> None:
         self.form = BodyForm(options.body)
-        self._key = key
+        self.key = key
         names = {**signed_names(options), b"dkim-signature": 0}
         self._names = {name: more for name, more in names.items() if name not in _NEVER}
 
@@ -59,16 +59,16 @@ class ArcSealer:
             self._algorithm,
             now_s,
             chain.result.encode(),
-            self._key.domain.encode(),
-            self._key.selector.encode(),
+            self.key.domain.encode(),
+            self.key.selector.encode(),
         )
         lines = [canonical(each, _RELAXED) for each in (found, signature, seal)]
-        seal += folded_data(sign_digest(self._key, hashlib.sha256(before + b"\r\n".join(lines)).digest()))
+        seal += folded_data(sign_digest(self.key, hashlib.sha256(before + b"\r\n".join(lines)).digest()))
         return b"".join([each + b"\r\n" for each in (seal, signature, found)])
 
     @property
     def _algorithm(self) -> bytes:
-        return f"{self._key.kind.value}-sha256".encode()
+        return f"{self.key.kind.value}-sha256".encode()
 
     def _signature(self, section: bytes, body_hash: bytes, instance: int, now_s: int) -> bytes:
         head = SignedHead(section)
@@ -79,12 +79,12 @@ class ArcSealer:
                 instance,
                 self._algorithm,
                 self.form.canonicalization.value.encode(),
-                self._key.domain.encode(),
-                self._key.selector.encode(),
+                self.key.domain.encode(),
+                self.key.selector.encode(),
                 now_s,
                 folded_names(names),
                 base64.b64encode(body_hash),
             )
         )
         data = b"\r\n".join([*head.taken(names, _RELAXED), canonical(field, _RELAXED)])
-        return field + folded_data(sign_digest(self._key, hashlib.sha256(data).digest()))
+        return field + folded_data(sign_digest(self.key, hashlib.sha256(data).digest()))

@@ -151,6 +151,15 @@ def trusted(section: bytes, authserv_ids: Iterable[str]) -> list[Reading]:
     return [each for each in found if each.authserv_id and _same(each.authserv_id) in ours]
 
 
+def values(section: bytes, authserv_ids: Iterable[str]) -> list[bytes]:
+    """The fields of these services from the top, each from its authserv-id on."""
+    ours = {_same(each) for each in authserv_ids if each}
+    if not ours or _NAME not in section.lower():
+        return []
+    found = [section[starts:ends] for name, _, starts, ends in raw_fields(section) if name == _NAME]
+    return [each for each in found if (named := read(each).authserv_id) and _same(named) in ours]
+
+
 def _same(authserv_id: str) -> str:
     """The form in which two are compared: a domain in A-labels, in lower case, without a final dot."""
     try:

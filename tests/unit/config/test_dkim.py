@@ -129,6 +129,18 @@ def test_domains_without_a_key(folder: Path) -> None:
     assert "cannot sign: example.net has no key that signs" in only
 
 
+def test_sealing_that_cannot_work(folder: Path) -> None:
+    seals = '[dkim]\narc_seal = "example.org"\n'
+    assert doubts(folder, seals + OWN) == []
+    assert "Nothing is sealed: there is no key for example.org" in doubts(folder, seals)[0]
+    off = HEAD.replace('name = "mx"\n', 'name = "mx"\narc = "off"\n')
+    (folder / "postroad.toml").write_text(off + seals + OWN)
+    found = parse(off + seals + OWN, folder / "postroad.toml")
+    assert isinstance(found, Settings)
+    said = "\n".join(map(str, warnings(folder / "postroad.toml", found, time.time())))
+    assert "Nothing is sealed: no listener checks ARC" in said
+
+
 def test_keys_of_the_store_count(folder: Path) -> None:
     made = keyring.made("s", keyring.generate(KeyKind.ED25519, 0), 1)
     (folder / "state").mkdir()

@@ -25,6 +25,7 @@ from postroad.trust.dkim_sign import DkimSigner, SigningOptions
 from tests.unit.deliver.world import PIPELINING, Stage
 from tests.unit.deliver.world import job as plain_job
 from tests.unit.trust.dkim_parts import MESSAGE, ed25519, keys, pem, verify, zone_of
+from tests.unit.trust.test_arc import KEYS, sealed, validate
 
 ACCOUNT = Peer("192.0.2.1", 1, "x", "ESMTPSA", identity="ada")
 STRANGER = Peer("192.0.2.1", 1, "x", "ESMTP")
@@ -451,3 +452,68 @@ def test_recipients_with_names_of_their_own_share_a_signature(files: tuple[Named
         assert results(sent(stage, named)) == BOTH
         stage.done.clear()
     assert len(made) == 1
+
+
+# -- mail of strangers that is forwarded (ARC) -------------------------------------------------------------------------
+
+SEALS = DkimOutOptions(arc_seal="one.example", authserv_id="mx.example", arc_listeners=frozenset({"mx"}))
+FORWARDED = Peer("192.0.2.1", 1, "x", "ESMTP", listener="mx")
+
+
+def results_field(arc: str) -> bytes:
+    return b"Authentication-Results: mx.example;\r\n dkim=pass header.d=example.org;\r\n arc=%b\r\n" % arc.encode()
+
+
+@pytest.fixture
+def sealing(tmp_path: Path) -> DkimOutOptions:
+    path = tmp_path / "one.pem"
+    path.write_bytes(pem(KEYS[0].private))
+    path.chmod(0o600)
+    return msgspec.structs.replace(SEALS, keys=(NamedKey("one.example", "arc", str(path)),))
+
+
+@pytest.mark.parametrize("size", [0, LOOP_MAX])
+def test_what_is_forwarded_is_sealed(sealing: DkimOutOptions, size: int) -> None:
+    stage = Stage(signing=signing(sealing))
+    content = results_field("none") + MESSAGE + b"x\r\n" * size
+    got = sent(stage, job(content, peer=FORWARDED))
+    assert got.startswith(b"ARC-Seal: i=1;") and got.endswith(content) and b"DKIM-Signature" not in got
+    assert b"ARC-Authentication-Results: i=1; mx.example;" in got
+    assert stage.done[0][0].signed == ("arc._domainkey.one.example",)
+    assert validate(got).result == "pass"
+
+
+def test_a_chain_goes_on_as_it_was_judged(sealing: DkimOutOptions) -> None:
+    before = sealed(1)
+    for arc, result in (("pass", "pass"), ("fail", "fail")):
+        got = sent(Stage(signing=signing(sealing)), job(results_field(arc) + before, peer=FORWARDED))
+        assert b"ARC-Seal: i=2;" in got and b"cv=%b;" % arc.encode() in got
+        assert validate(got).result == result
+    broken = results_field("pass") + before.replace(b"ARC-Seal:", b"X-Seal:", 1)  # it changed since
+    assert b"cv=fail;" in sent(Stage(signing=signing(sealing)), job(broken, peer=FORWARDED))
+    dead = sent(Stage(signing=signing(sealing)), job(results_field("fail") + before, peer=FORWARDED))
+    again = results_field("fail") + dead
+    assert sent(Stage(signing=signing(sealing)), job(again, peer=FORWARDED)) == again  # sealed as failed once
+
+
+@pytest.mark.parametrize(
+    ("field", "peer"),
+    [
+        (b"", FORWARDED),
+        (b"Authentication-Results: mx.example; spf=pass\r\n", FORWARDED),
+        (b"Authentication-Results: other.example; arc=pass\r\n", FORWARDED),
+        (results_field("none"), Peer("192.0.2.1", 1, "x", "ESMTP", listener="unchecked")),
+        (results_field("none"), TRUSTED),
+        (results_field("none"), OWN),
+    ],
+)
+def test_nothing_is_sealed_that_nobody_has_judged(sealing: DkimOutOptions, field: bytes, peer: Peer) -> None:
+    content = field + MESSAGE
+    assert sent(Stage(signing=signing(sealing)), job(content, peer=peer)) == content
+
+
+def test_without_its_key_nothing_is_sealed(sealing: DkimOutOptions) -> None:
+    other = msgspec.structs.replace(sealing, arc_seal="other.example")
+    stage = Stage(signing=signing(other))
+    assert b"ARC-Seal" not in sent(stage, job(results_field("none") + MESSAGE, peer=FORWARDED))
+    assert stage.done[0][0].unsigned == "it cannot be sealed (ARC): no key for other.example"
