@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import dkim  # type: ignore[import-untyped]
+import msgspec
 import pytest
 
 from postroad.mail.attempt import Attempt, Outcome, Reach
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
 from postroad.mail.event import Attempted, Evaluated, Event
 from postroad.mail.tls_policy import PolicyKind, TlsFailure, TlsOutcome
-from postroad.report.feedback import FeedbackKind
+from postroad.report.feedback import FeedbackKind, TlsRow
 from postroad.report.feedback_counts import FeedbackCounts
 from postroad.store.sqlite import codec
 from postroad.store.sqlite.day_events import day_events
@@ -119,7 +120,7 @@ def world(place: Path) -> Iterator[World]:
     own_to(boxes, "nobody")
     tables = place / "boxes.table"
     tables.write_text("".join(f"{name} {name}/\n" for name in (
-        f"dmarc@{DOMAIN}", f"tls@{DOMAIN}", f"ruf@{DOMAIN}", "taken@taker.example", "x@taker.example",
+        f"ada@{DOMAIN}", f"dmarc@{DOMAIN}", f"tls@{DOMAIN}", f"ruf@{DOMAIN}", "taken@taker.example", "x@taker.example",
         "x@refuser.example",
     )))  # fmt: skip
     uid = str(boxes.stat().st_uid)
@@ -135,7 +136,7 @@ def world(place: Path) -> Iterator[World]:
             node = Node(place / "node", {
                 "hostname": "mx.node.example",
                 "dns": {"servers": [f"127.0.0.1:{knot.port}"], "timeout_s": 3, "total_s": 6},
-                "routing": {"mx_port": port}, "mx": {"loopback": True},
+                "routing": {"mx_port": port, "tls": "sts"}, "mx": {"loopback": True},
                 "feedback": {
                     "organization": "Node & Söhne", "contact": "reports@node.example", "spread_s": 0,
                     "post_ca_file": str(place / "authority.pem"), "post_private": True, "failures": True,
@@ -237,14 +238,36 @@ def test_a_failure_is_told_at_once_and_counted(world: World) -> None:
     assert b"Feedback-Type: auth-failure" in octets and b"Identity-Alignment: dkim, spf" in octets
     assert b'SPF-DNS: txt : reports.example : "v=spf1 ip4:192.0.2.0/24 -all"' in octets.replace(b"\n ", b" ")
     assert b"boss@" not in octets and b"pay" not in octets and b"please" not in octets
+    until(lambda: sum(_counted_today(world, FeedbackKind.DMARC).values()) == 3, "three are counted", within_s=20)
+
+
+def _counted_today(world: World, kind: FeedbackKind) -> dict[bytes, int]:
+    """The rows about the domain, as tomorrow's report would have them."""
     counts = FeedbackCounts(tuple(FeedbackKind), ())
+    for events in day_events(world.node.state / "history", world.node.state / "spool", int(time.time()) // 86_400):
+        counts.take(events)
+    return {row: count for of, domain, row, count in counts.taken()[0] if (of, domain) == (kind.value, DOMAIN)}
 
-    def counted() -> int:
-        for events in day_events(world.node.state / "history", world.node.state / "spool", int(time.time()) // 86_400):
-            counts.take(events)
-        return sum(count for kind, domain, _, count in counts.taken()[0] if (kind, domain) == ("dmarc", DOMAIN))
 
-    until(lambda: counted() == 3, "three messages are counted", within_s=20)
+def test_connections_are_counted_and_those_of_reports_are_not(world: World) -> None:
+    """Postfix offers no TLS, and the domain has no policy: mail goes, and a TLS report would say so."""
+    maildir.wait(world.boxes / f"tls@{DOMAIN}", 1, within_s=60)
+    world.node.wait_empty()
+    assert not _counted_today(world, FeedbackKind.TLS)
+    for number in range(3):
+        text = f"Subject: {number}\n\nhello\n"
+        world.node.command("submit", "--from", "bob@node.example", f"ada@{DOMAIN}", text=text)
+        maildir.wait(world.boxes / f"ada@{DOMAIN}", number + 1)
+    world.node.wait_empty()
+
+    def failures() -> list[tuple[str, str, str]]:
+        rows = [msgspec.msgpack.decode(row, type=TlsRow) for row in _counted_today(world, FeedbackKind.TLS)]
+        return [(row.policy.type, row.result, row.host) for row in rows]
+
+    until(lambda: _counted_today(world, FeedbackKind.TLS), "a connection is counted", within_s=20)
+    assert failures() == [("no-policy-found", "starttls-not-supported", f"mx.{DOMAIN}")]
+    # One worker's connection is kept for the next message; two workers may have one each.
+    assert sum(_counted_today(world, FeedbackKind.TLS).values()) <= 2
 
 
 _PARSE = """
