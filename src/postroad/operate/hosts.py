@@ -4,7 +4,7 @@ It is for people who ask why mail does not get through, or what a change in the 
 of `[dns]`, as a worker would, but from this process, so that it works without a node. How it fails: the answer says
 what could not be found out, in `problem` and in `warnings`; it never raises.
 
-Not here: connecting; DANE (nothing is proved by the TLSA records shown).
+Not here: connecting, so whether a host shows what its TLSA records say is not known; MTA-STS, and maps of TLS policies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postroad.mail.account import canonical_account
 from postroad.mail.address import Address, is_ip_address
 from postroad.mail.attempt import Attempt, Outcome
 from postroad.mail.envelope import Envelope, Peer, Recipient
-from postroad.mail.route import HERE, Destination
+from postroad.mail.route import HERE, Destination, Hop
 from postroad.mail.routing import DestinationOf, Found, not_now
 from postroad.maps.maps import Maps, make
 from postroad.operate import renaming
@@ -186,8 +186,15 @@ async def _sent(
     facts = msgspec.structs.replace(facts, **changes)
     if isinstance(route, Attempt):
         return msgspec.structs.replace(facts, problem=route.text)
-    tries = tuple(f"{hop.name} [{hop.address}]:{hop.port}" for hop in route.hops)
-    return msgspec.structs.replace(facts, tries=tries)
+    tries = tuple(f"{hop.name} [{hop.address}]:{hop.port}" for hop in route.hops if not _is_passed_over(hop))
+    over = {hop.name: hop.policy.text for hop in route.hops if hop.policy is not None and _is_passed_over(hop)}
+    warnings = (*facts.warnings, *(f"{name} gets no mail: {text}" for name, text in over.items()))
+    return msgspec.structs.replace(facts, tries=tries, warnings=warnings)
+
+
+def _is_passed_over(hop: Hop) -> bool:
+    """Whether the host cannot satisfy its TLS policy, as far as the DNS tells."""
+    return hop.policy is not None and hop.policy.passed_over
 
 
 class _Router:
