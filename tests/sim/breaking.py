@@ -16,8 +16,9 @@ import msgspec
 from postroad.accounts.authenticate import Authenticator
 from postroad.accounts.pending import PendingQuestion
 from postroad.accounts.places import Places
-from postroad.check import sending, verified
+from postroad.check import origin, sending, verified
 from postroad.check.client import Clients
+from postroad.check.origin_options import CheckMode
 from postroad.check.sending import SendingLimits
 from postroad.check.verified import RecipientQuestions
 from postroad.deliver import delegated, folders, http, porter, program, session, stream
@@ -86,6 +87,7 @@ from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.space import Space
 from postroad.store.sqlite.spool import SqliteSpool
 from postroad.store.verified import VerifiedStore
+from postroad.trust import authres_reading, dkim_verify
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
@@ -1331,6 +1333,57 @@ def a_report_is_kept_at_each_attempt(patch: Patch) -> None:
 
     patch(kept_reports, "_mail_of", lambda connection, id: None)
     patch(kept_reports, "_put", put)
+
+
+# -- Where mail comes from
+
+
+def _results(patch: Patch, before: str, after: str) -> None:
+    """What DKIM has found is told as something else."""
+    real = dkim_verify.found
+
+    def found(verified: Any) -> Any:
+        return tuple(replace(each, result=after) if each.result == before else each for each in real(verified))
+
+    patch(dkim_verify, "found", found)
+
+
+@_of("origin")
+def a_policy_is_not_heeded(patch: Patch) -> None:
+    real = origin.of_message
+    patch(
+        origin, "of_message", lambda checks, *more: real(replace(checks, dmarc=CheckMode.MARK), *more)
+    )  # fmt: skip
+
+
+@_of("origin")
+def any_signature_is_right(patch: Patch) -> None:
+    _results(patch, "fail", "pass")
+
+
+@_of("origin")
+def a_key_that_is_not_told_now_makes_a_signature_wrong(patch: Patch) -> None:
+    _results(patch, "temperror", "fail")
+
+
+@_of("origin")
+def results_that_others_forged_stay(patch: Patch) -> None:
+    patch(authres_reading, "forged", lambda head, ours: False)
+
+
+@_of("origin")
+def the_address_of_another_client_is_checked(patch: Patch) -> None:
+    real = origin.SpfClient
+    patch(origin, "SpfClient", lambda address, *more: real("198.51.105.1", *more))
+
+
+@_of("origin")
+def the_results_are_not_told(patch: Patch) -> None:
+    real = origin._Transaction._marked
+    patch(
+        origin._Transaction, "_marked",
+        lambda self, question, marked, *more: real(self, question, (), *more),
+    )  # fmt: skip
 
 
 # -- The drop folder

@@ -30,6 +30,12 @@ class Names:
     host_states: dict[str, str] = field(default_factory=dict)
     share: float = 0.0
     down: bool = False  # no resolver answers
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reverses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    text_states: dict[str, str] = field(default_factory=dict)
+    text_chance: random.Random = field(default_factory=lambda: random.Random("texts"))
+    failed: list[float] = field(default_factory=list)  # when a question about a text had no answer
+    denied: list[float] = field(default_factory=list)  # when it was said that there is none, and there is one
     proved: set[str] = field(default_factory=set)  # hosts whose addresses DNSSEC proves
     tlsa: dict[str, tuple[TlsaRecord, ...] | None] = field(default_factory=dict)  # by host; None: SERVFAIL
 
@@ -71,10 +77,35 @@ class SimResolver:
         return _of_version(host, 6, await self.addresses(host))
 
     async def reverse(self, address: str) -> DnsAnswer[str]:
-        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} has no name")
+        known = self._names.reverses.get(address)
+        if known is None:
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{address} has no name")
+        return await self._slowly(address, known)
 
     async def text(self, name: str) -> DnsAnswer[str]:
-        return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
+        known = self._names.texts.get(name)
+        if known is None:
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
+        return await self._slowly(name, known)
+
+    async def _slowly(self, name: str, known: tuple[str, ...]) -> DnsAnswer[str]:
+        """What is known, later; or a failure, or a lie. Its chance is its own: other names answer as without it."""
+        names = self._names
+        await asyncio.sleep(0.001 + 0.2 * names.text_chance.random() ** 4)
+        state = names.text_states.get(name, "")
+        now = asyncio.get_running_loop().time
+        if names.down or state == "timeout":
+            names.failed.append(now())
+            await asyncio.sleep(15.0)
+            names.failed.append(now())
+            return DnsAnswer(DnsStatus.ERROR, (), f"{name}: no answer within 15 s")
+        if state == "servfail":
+            names.failed.append(now())
+            return DnsAnswer(DnsStatus.ERROR, (), f"{name}: SERVFAIL")
+        if state:
+            names.denied.append(now())
+            return DnsAnswer(DnsStatus.NXDOMAIN, (), f"{name} does not exist")
+        return DnsAnswer(DnsStatus.FOUND, known)
 
     async def tlsa(self, host: str, port: int) -> DnsAnswer[TlsaRecord]:
         name = f"_{port}._tcp.{host}"

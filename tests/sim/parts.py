@@ -9,6 +9,7 @@ from tests.sim.by_http import ByHttp
 from tests.sim.copied import Copied
 from tests.sim.held import HeldMail
 from tests.sim.leading import Leading
+from tests.sim.origin import Origin
 from tests.sim.part import Part
 from tests.sim.policies import Policies
 from tests.sim.reporting import Reporting
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
-    "reporting": Reporting,
+    "reporting": Reporting, "origin": Origin,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ class Order:
     login: tuple[str, str] | None = None  # name and password
     sizes: bool = False  # SIZE is declared
     verp: str = ""  # delimiters of XVERP; "": it is not wanted
+    seal: Callable[[bytes, str], bytes] | None = None  # makes of content and sender what is sent: with a signature
     meant: str = ""  # whom the one recipient stands for, if it is a sender that the node has signed
 
 
@@ -231,6 +233,8 @@ async def _message(house: House, order: Order, name: str, client: Client) -> boo
         f"Date: Fri, 15 Jan 2027 08:00:00 +0000\r\nFrom: <{order.sender or 'x@sender.test'}>\r\n"
         f"Subject: {name}\r\nMessage-ID: {message_id}\r\n{order.fields}\r\n"
     ).encode() + order.body
+    if order.seal is not None:
+        content = order.seal(content, order.sender)
     mended = line_ends.repaired(content) if _repairs(house, order) or not line_ends.strays(content) else None
     submitted = Submitted(message_id, order.sender, content, mended, is_known=order.door in KNOWING, verp=order.verp)
     house.ledger.submitted.append(submitted)

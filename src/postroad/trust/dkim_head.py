@@ -8,7 +8,7 @@ away ("oversigned").
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from postroad.mail.message import header_end
@@ -34,19 +34,15 @@ class SignedHead:
 
     def fields(self, name: bytes) -> list[bytes]:
         """All fields of this name (in lower case) as they came, from the top, each without its last CRLF."""
-        return self._lines(Canonicalization.SIMPLE).get(name, [])
+        return self.lines(Canonicalization.SIMPLE).get(name, [])
 
     def relaxed(self, name: bytes) -> list[bytes]:
         """The same in the relaxed form, in which signers and verifiers mostly need the section anyway."""
-        return self._lines(Canonicalization.RELAXED).get(name, [])
+        return self.lines(Canonicalization.RELAXED).get(name, [])
 
     def names(self) -> list[bytes]:
         """The name of each field in lower case, once, in the order in which they first stand."""
-        return list(self._lines(Canonicalization.SIMPLE))
-
-    def count(self, name: bytes, canonicalization: Canonicalization) -> int:
-        """How many fields have this name; their number is the same in each form, but the section is made only once."""
-        return len(self._lines(canonicalization).get(name, ()))
+        return list(self.lines(Canonicalization.SIMPLE))
 
     def data(self, names: Iterable[bytes], signature: bytes, canonicalization: Canonicalization) -> bytes:
         """What is signed: the fields that `names` (in lower case) take, then the signature's own field without its
@@ -56,7 +52,7 @@ class SignedHead:
         return b"\r\n".join(taken)
 
     def taken(self, names: Iterable[bytes], canonicalization: Canonicalization) -> list[bytes]:
-        lines = self._lines(canonicalization)
+        lines = self.lines(canonicalization)
         left: dict[bytes, int] = {}
         taken = []
         for name in names:
@@ -69,7 +65,8 @@ class SignedHead:
                 taken.append(of_name[at])
         return taken
 
-    def _lines(self, canonicalization: Canonicalization) -> _Lines:
+    def lines(self, canonicalization: Canonicalization) -> Mapping[bytes, list[bytes]]:
+        """All fields by their names in lower case, made once."""
         if canonicalization is Canonicalization.RELAXED:
             if self._relaxed is None:
                 self._relaxed = _relaxed_lines(self.section)

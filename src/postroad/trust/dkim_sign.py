@@ -233,8 +233,12 @@ def _is_own(key: SigningKey, signature: bytes, digest: bytes) -> bool:
 def taken_names(head: SignedHead, names: dict[bytes, int], form: Canonicalization) -> tuple[bytes, ...]:
     """h=: each name as often as there are such fields, and as many more as `names` says. From is always there."""
     taken: list[bytes] = []
+    lines = head.lines(form)
     for name, more in names.items():
-        taken += [name] * min(head.count(name, form) + more, NAMES_MAX)
+        if name in lines:
+            taken += [name] * min(len(lines[name]) + more, NAMES_MAX)
+        elif more:
+            taken.append(name)
     if b"from" not in taken:  # whether there is such a field or not
         taken.insert(0, b"from")
     return tuple(taken[:NAMES_MAX])
