@@ -60,7 +60,8 @@ class NoCourier(msgspec.Struct, frozen=True):
     """Why there is no courier. `tls`: what the session had by then, None if it had none, or there was none.
     `plain_next`: see the module. `auth`: mechanism and account that were tried, "" if it did not come to AUTH. `ours`:
     the cause is on this machine and says nothing of the host. `failure`: TLS was not what is demanded of the host, or
-    did not work; `policy`: what its TLS policy came to, None if none was judged."""
+    did not work; `policy`: what its TLS policy came to, None if none was judged; `own_address`: from which address of
+    ours the connection came, "" if there was none."""
 
     result: Result
     tls: TlsFacts | None = None
@@ -69,6 +70,7 @@ class NoCourier(msgspec.Struct, frozen=True):
     ours: bool = False
     failure: TlsFailure = TlsFailure.NO_FAILURE
     policy: TlsOutcome | None = None
+    own_address: str = ""
 
 
 class HopTrial(msgspec.Struct, frozen=True):
@@ -118,7 +120,9 @@ async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], N
     if isinstance(found, NoCourier):
         if found.failure is TlsFailure.NO_FAILURE:
             return found
-        told = outcome_of(policy, found.failure, found.result.text, held=False, session_us=started_us)
+        told = outcome_of(
+            policy, found.failure, found.result.text, held=False, session_us=started_us, own_address=found.own_address
+        )
         return msgspec.structs.replace(found, policy=told)
     found.judged(_kept(policy, found, started_us))
     return found
@@ -136,10 +140,16 @@ def _kept(policy: HostPolicy, courier: SmtpCourier, started_us: int) -> TlsOutco
     failure, text = policy.failure, policy.text
     if failure is TlsFailure.NO_FAILURE and courier.tls is None and policy.kind is PolicyKind.NONE:
         failure, text = TlsFailure.STARTTLS_NOT_SUPPORTED, "without TLS"
-    own = courier.transport.get_extra_info("sockname")
-    address = str(own[0]) if isinstance(own, tuple) and own else ""
     held = not (policy.testing and policy.failure is not TlsFailure.NO_FAILURE and not _is_about_policy(failure))
-    return outcome_of(policy, failure, text, held=held, session_us=started_us, own_address=address)
+    return outcome_of(policy, failure, text, held=held, session_us=started_us, own_address=_own_address(courier))
+
+
+def _own_address(courier: SmtpCourier) -> str:
+    try:
+        own = courier.transport.get_extra_info("sockname")
+    except Exception:  # a connection that the handshake has closed may not know it any more
+        return ""
+    return str(own[0]) if isinstance(own, tuple) and own else ""
 
 
 def _is_about_policy(failure: TlsFailure) -> bool:
@@ -164,8 +174,9 @@ async def _visited(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier]
         courier.abort()
         raise
     if isinstance(found, NoCourier):
+        found = msgspec.structs.replace(found, tls=courier.tls, own_address=_own_address(courier))
         courier.abort()
-        return msgspec.structs.replace(found, tls=courier.tls)
+        return found
     if where.destination.require_tls and not courier.machine.capabilities.require_tls:  # RFC 8689 §4.2.1 step 5
         courier.close()
         text = f"{place(where.hop)} does not offer REQUIRETLS, which the sender requires"
@@ -237,7 +248,8 @@ def _judged(
     if fault is None:
         return None
     courier.tls = facts(transport)
-    return NoCourier(_distrusted(where, fault.text), courier.tls, failure=fault.failure)
+    told = _distrusted(where, fault.text)
+    return NoCourier(told, courier.tls, failure=fault.failure, own_address=_own_address(courier))
 
 
 _ANYWHERE: Final = OwnAddress("")

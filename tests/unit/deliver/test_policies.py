@@ -107,6 +107,7 @@ async def test_nothing_is_said_to_a_host_that_shows_something_else(
         attempt = await Sender(pool, ca_file).open(hop(remote, proof, policy, tls))
         assert isinstance(attempt, Attempt) and attempt.status == "4.7.5", attempt
         assert attempt.policy is not None and not attempt.policy.held and attempt.policy.failure is failure
+        assert attempt.policy.own_address == "127.0.0.1"  # reports name it (RFC 8460 §4.3)
         assert attempt.tls_details is not None and not attempt.tls_details.verified
         assert remote.commands == ([] if implicit else ["EHLO me.test", "STARTTLS"])
 
