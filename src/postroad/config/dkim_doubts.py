@@ -29,6 +29,7 @@ _SHORT: Final = "Make a new one: `postroad dkim add`"
 def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     options = dkim_out_options(settings)
     if not options.sign:
+        yield from _unsigned_reports(settings, None)
         return
     tables = read_tables(options)
     if isinstance(tables, tuple):
@@ -48,6 +49,7 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
         yield Finding((("dkim", "arc_seal"),), f"Nothing is sealed: {why}", "Make a key with `postroad dkim add`")
     if keys.any:
         yield from _without_key(settings, options, keys)
+    yield from _unsigned_reports(settings, keys)
 
 
 def _short(settings: Settings) -> Iterator[Finding]:
@@ -91,6 +93,19 @@ def _without_key(settings: Settings, options: DkimOutOptions, keys: SigningKeys)
         if why:
             text = f"The domain {signs.domain} cannot sign: {why}"
             yield Finding((("dkim", "sign_as", index, "domain"),), text, remedy)
+
+
+def _unsigned_reports(settings: Settings, keys: SigningKeys | None) -> Iterator[Finding]:
+    """RFC 8460 §3: TLS reports by mail without a signature are thrown away. `keys`: None if nothing is signed."""
+    section = settings.feedback
+    domain = section.contact.rpartition("@")[2]
+    if not (section.tls and section.organization and domain):
+        return
+    why = "dkim.sign is false" if keys is None else _why_not(keys, domain)
+    if why:
+        text = f"TLS reports from {domain} are not signed, so other domains throw them away: {why}"
+        remedy = "Set it to true" if keys is None else f"Make a key with `postroad dkim add {domain}`"
+        yield Finding((("feedback", "contact"),), text, remedy)
 
 
 def _why_not(keys: SigningKeys, domain: str) -> str:

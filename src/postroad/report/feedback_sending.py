@@ -41,6 +41,7 @@ from postroad.trust.dmarc_walk import Names
 DAY_US: Final = DAY_S * 1_000_000
 COLLECT_AFTER_S: Final = 600.0  # after the day's end, until its events are in the history
 LATE_DAYS: Final = 3  # days that are still reported on if the node was down meanwhile
+SERVED_DAYS: Final = 6  # days whose reports are still sent, as after a longer pause: LATE_DAYS, and what is tried again
 AT_ONCE: Final = 20  # reports in one turn
 IDLE_S: Final = 60.0  # between two looks
 NEXT_S: Final = 0.2  # between two turns if more is due
@@ -110,9 +111,20 @@ class FeedbackSending:
         there = await self._off_loop(lambda: self._without_old(there, today))
         pause_s = IDLE_S
         for date in there:
-            if date not in self._finished:
-                pause_s = min(pause_s, await self._serve(date))
+            if date not in self._finished and date >= date_of(today - SERVED_DAYS):
+                pause_s = min(pause_s, await self._served(date))
         return pause_s
+
+    async def _served(self, date: str) -> float:
+        """A file that is damaged must not keep back the reports of other days."""
+        try:
+            return await self._serve(date)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self._doors.log("error", f"the reports for {date} cannot be sent any more: their file is damaged: {error}")
+            self._finished.add(date)
+            return IDLE_S
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await self._doors.off_loop(work)  # type: ignore[return-value]
@@ -316,6 +328,10 @@ class _Day:
 
     async def _note(self, sending: DaySending) -> None:
         await self._off_loop(lambda: self._file.note(sending))
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _planned(report: DayReport, places: ReportPlaces, now_us: int) -> DayReport:

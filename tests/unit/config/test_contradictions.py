@@ -86,6 +86,11 @@ WRONG: list[tuple[str, str, str, str, str]] = [
         "Without organization no report is sent", "Set organization",
     ),
     (
+        "reports without a history",
+        '[feedback]\norganization = "x"\ncontact = "reports@example.org"\n[history]\nkeep_days = 0\n',
+        "history.keep_days", "must be kept for a day at least", "Set history.keep_days to 1 or more",
+    ),
+    (
         "failure reports of nobody", "[feedback]\nfailures = true\n", "feedback.failures",
         "only sent if they can say who sends them", "Set organization and contact",
     ),

@@ -164,3 +164,15 @@ def test_all_settings_reach_the_options(folder: Path) -> None:
     assert (options.fields.lifetime_s, options.fields.signed, options.fields.oversigned) == (432_000, (), ("From",))
     assert [each.value for each in options.origins] == ["own"]
     assert options.keys[0].file == str(folder / "r.pem")
+
+
+def test_tls_reports_without_a_signature(folder: Path) -> None:
+    """RFC 8460 §3."""
+    wanted = '[feedback]\norganization = "Example"\ncontact = "reports@other.example"\n'
+    signed = KEY.format(domain="other.example", selector="o", file="r.pem")
+    for text, unsigned in (
+        (wanted, True), (wanted + OWN, True), (wanted + OWN + signed, False), (wanted + "tls = false\n" + OWN, False),
+        (wanted + signed + "[dkim]\nsign = false\n", True), (OWN, False),
+    ):  # fmt: skip
+        found = [each for each in doubts(folder, text) if "TLS reports" in each]
+        assert bool(found) is unsigned, text

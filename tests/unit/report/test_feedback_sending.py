@@ -388,6 +388,23 @@ async def test_old_days_are_forgotten(tmp_path: Path) -> None:
     assert date_of(DAY) not in feedback_days.days(place.folder)
 
 
+async def test_a_damaged_file_keeps_nothing_else_back(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.folder.mkdir()
+    feedback_days.path_of(place.folder, date_of(DAY - 1)).write_bytes(b"no database" * 1_000)
+    await live(place, MIDNIGHT_US + 6 * 3_600_000_000)
+    assert place.destinations() == MAILS
+    assert sum("damaged" in line for line in place.logged) == 1
+
+
+async def test_reports_of_long_ago_are_not_sent_any_more(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    await live(place, MIDNIGHT_US + 700_000_000)  # counted; then reports were switched off for a week
+    place.now_us += 7 * 86_400_000_000
+    await live(place, place.now_us + 6 * 3_600_000_000)
+    assert not place.accepted
+
+
 async def test_a_clock_that_is_set_back_makes_no_report_again(tmp_path: Path) -> None:
     place = Place(tmp_path)
     await live(place, MIDNIGHT_US + 6 * 3_600_000_000)

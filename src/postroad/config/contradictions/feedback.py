@@ -23,6 +23,12 @@ def find(settings: Settings) -> Iterator[Finding]:
             "Without organization no report is sent: each says who sends it",
             "Set organization, or remove contact",
         )
+    if section.organization and section.contact and (section.dmarc or section.tls) and not settings.history.keep_days:
+        yield Finding(
+            (("history", "keep_days"), ("feedback", "organization")),
+            "The reports on a day are made of its history when the day is over, so it must be kept for a day at least",
+            "Set history.keep_days to 1 or more, better to 4: then the node can make up for days on which it was down",
+        )
     if section.failures and not (section.organization or section.contact):
         yield Finding(
             (("feedback", "failures"), ("feedback", "organization")),
