@@ -18,6 +18,7 @@ from postroad.trust.inbound.limits import UnreadableReport
 
 NESTED_MAX: Final = 2
 FILES_MAX: Final = 50  # in one zip archive
+MEMBERS_MAX: Final = 20  # of one gzip file; for each the rest is copied
 _DIRECTORY_MAX: Final = 65_536  # octets of its list of files
 _PIECE: Final = 262_144
 _GZIP: Final = b"\x1f\x8b"
@@ -63,8 +64,11 @@ def files(octets: bytes, room: Room, depth: int = 0) -> Iterator[bytes]:
 def _gunzip(octets: bytes, room: Room) -> bytes:
     """All members of a gzip file (RFC 1952 §2.2). What is behind the last one and begins no other is passed over."""
     expanded: list[bytes] = []
-    rest = octets
+    rest, members = octets, 0
     while rest.startswith(_GZIP):
+        members += 1
+        if members > MEMBERS_MAX:
+            raise UnreadableReport(f"its gzip file has more than {MEMBERS_MAX} members")
         inflater = zlib.decompressobj(wbits=31)
         try:
             piece = inflater.decompress(rest, _PIECE)

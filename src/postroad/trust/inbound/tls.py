@@ -23,7 +23,7 @@ from postroad.trust.inbound.values import (
     tidy,
 )
 
-SIZE_MAX: Final = 16_777_216  # octets of JSON
+SIZE_MAX: Final = 8_388_608  # octets of JSON
 _STRINGS_MAX: Final = 100  # lines of a policy, hosts of a policy
 _TYPES: Final = ("tlsa", "sts", "no-policy-found")
 _Count = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]

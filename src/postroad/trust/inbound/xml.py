@@ -20,7 +20,9 @@ DEPTH_MAX: Final = 30
 NODES_MAX: Final = 2_000  # elements in one that is held
 ELEMENTS_MAX: Final = 4_000_000
 _CHARACTERS_MAX: Final = TEXT_MAX * 4  # of an element's text; what follows is dropped
-_BREATHE: Final = 2_000  # elements between two rests
+TOKEN_MAX: Final = 262_144  # octets of a tag, comment or CDATA section: each is read in one uninterrupted step
+MENDED_MAX: Final = 4_194_304  # octets of XML that is mended
+_PIECE: Final = 65_536
 _DECLARATIONS: Final = re.compile(rb"\A(?:\s*+<\?xml[^>]{0,200}+>){1,5}", re.IGNORECASE)
 _STRAY: Final = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -53,11 +55,10 @@ class _Reading:
     """One pass. `parts`: elements of this name in the root are handed to `on_part` and not held."""
 
     def __init__(
-        self, part: str, on_part: Callable[[XmlElement], None], breathe: Callable[[], None], namespaces: bool
+        self, part: str, on_part: Callable[[XmlElement], None], namespaces: bool
     ) -> None:
         self._part = part
         self._on_part = on_part
-        self._breathe = breathe
         self._separator = " " if namespaces else ":"
         self._namespace = ""
         self.root: XmlElement | None = None
@@ -82,8 +83,6 @@ class _Reading:
         self._elements += 1
         if self._elements > ELEMENTS_MAX:
             raise UnreadableReport(f"its XML has more than {ELEMENTS_MAX} elements")
-        if self._elements % _BREATHE == 0:
-            self._breathe()
         namespace, _, local = name.rpartition(self._separator)
         if len(self._open) + self._passed >= DEPTH_MAX:
             raise UnreadableReport(f"the elements of its XML are nested more than {DEPTH_MAX} deep")
@@ -130,8 +129,14 @@ def read(
     """The root element, without the elements `part` directly in it, each of which goes to `on_part`. `breathe` is
     called now and then."""
     try:
-        reading = _Reading(part, on_part, breathe, namespaces)
-        reading.parser.Parse(octets, True)
+        reading = _Reading(part, on_part, namespaces)
+        parser = reading.parser
+        for at in range(0, len(octets), _PIECE):
+            parser.Parse(octets[at : at + _PIECE], False)
+            if at + _PIECE - max(parser.CurrentByteIndex, 0) > TOKEN_MAX:
+                raise UnreadableReport(f"its XML has a tag or comment of more than {TOKEN_MAX} octets")
+            breathe()
+        parser.Parse(b"", True)
     except expat.ExpatError as error:
         text = expat.ErrorString(error.code) or "error"
         raise UnreadableReport(f"its XML is not well-formed: {text} in line {error.lineno}") from None
@@ -143,7 +148,9 @@ def read(
 
 def mended(octets: bytes) -> bytes:
     """The XML without what careless writers do: white space or a second declaration in front, an encoding that is not
-    the one in use, control characters, a bare "&"."""
+    the one in use, control characters, a bare "&". Raises UnreadableReport."""
+    if len(octets) > MENDED_MAX:
+        raise UnreadableReport("it is too large to be mended")
     octets = octets.removeprefix(b"\xef\xbb\xbf")
     found = _DECLARATIONS.match(octets)
     if found is not None:

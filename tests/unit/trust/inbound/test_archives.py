@@ -56,6 +56,7 @@ def test_several_files_members_and_archives_in_archives() -> None:
         (zipped({f"{number}": b"" for number in range(60)}), "60 files, more than 50"),
         (zipped({f"{number:0>100}": b"" for number in range(700)}), "list of files of more than"),
         (packed(packed(packed(packed(b"x")))), "archives in archives"),
+        (packed(b"") * 200_000, "more than 20 members"),
         (zipped({"a": b"x"}, zipfile.ZIP_BZIP2), "method 12"),
     ],
 )
