@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroad.config.field import UNSET, Section, of, setting, tables
+from postroad.config.field import UNSET, Section, of, setting, several, tables
 from postroad.config.values import (
     File,
     Seconds,
@@ -51,3 +51,10 @@ class TlsSection(Section):
     )
     client_certificate_purpose: Purpose = of(ClientCertificatePolicy.purpose, source="RFC 5280 §4.2.1.12", word=True)
     further: tuple[FurtherCertificateSection, ...] = tables()
+    next_certificates: tuple[File, ...] = several(
+        (),
+        "Certificates, requests for certificates or keys, PEM, that will be used next. The node does not use them; "
+        "`postroad dns show` has TLSA records for them, so that these are in the DNS before the change.",
+        source="RFC 7671 §8.1",
+        example='["tls/next.key"]',
+    )

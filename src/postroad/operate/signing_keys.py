@@ -86,7 +86,7 @@ def next_step(keys: DomainKeys, key: StoredKey, now_us: int, options: RotationOp
             return f"its record is in the DNS: it signs from {moment(at_us)}"
         case KeyState.WAITING:
             found = f"; last look: {key.trouble}" if key.trouble else ""
-            return f"publish its record (postroad dkim list --json){found}"
+            return f"publish its record (postroad dns show {keys.domain}){found}"
         case KeyState.SIGNING if key.trouble:
             return f"receivers cannot verify what it signs: {key.trouble}"
         case KeyState.SIGNING if options.rotate_days:

@@ -276,7 +276,7 @@ class KeyOffice:
         self._say(
             "warning",
             f"keys of {keys.domain} are to be changed: publish the records of {names} "
-            f"(`postroad dkim list --json`); the old keys sign until they are in the DNS",
+            f"(`postroad dns show {keys.domain}`); the old keys sign until they are in the DNS",
         )
         lines = [
             f"The keys that sign mail of {keys.domain} have signed for {self._rotation.rotate_days} days.",
@@ -306,6 +306,11 @@ class KeyOffice:
         """For `postroad status`."""
         domains = {} if self._store is None else self._store.domains
         return signing_keys.summary(domains.values(), self._now_us(), self._rotation)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._reading is None and not self._looks
 
     async def close(self) -> None:
         for task in self._looks:
