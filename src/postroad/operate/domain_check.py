@@ -32,7 +32,7 @@ FetchPolicy = Callable[[str, str], Awaitable[StsFetched]]  # domain, id of the r
 MX_MAX: Final = 20
 
 
-class Standing(enum.Enum):
+class RecordStanding(enum.Enum):
     """What a finding is worth."""
 
     OK = "ok"
@@ -46,7 +46,7 @@ class RecordFinding(msgspec.Struct, frozen=True):
 
     kind: str
     name: str
-    standing: Standing
+    standing: RecordStanding
     told: str
     effect: str = ""
     found: tuple[str, ...] = ()
@@ -75,18 +75,18 @@ class _Place:
         self._found = () if answer is None else tuple(map(str, answer.records))
 
     def ok(self, told: str) -> RecordFinding:
-        return self._made(Standing.OK, told)
+        return self._made(RecordStanding.OK, told)
 
     def advice(self, told: str, effect: str = "") -> RecordFinding:
-        return self._made(Standing.ADVICE, told, effect)
+        return self._made(RecordStanding.ADVICE, told, effect)
 
     def wrong(self, told: str, effect: str) -> RecordFinding:
-        return self._made(Standing.WRONG, told, effect)
+        return self._made(RecordStanding.WRONG, told, effect)
 
     def unknown(self, told: str) -> RecordFinding:
-        return self._made(Standing.UNKNOWN, told)
+        return self._made(RecordStanding.UNKNOWN, told)
 
-    def _made(self, standing: Standing, told: str, effect: str = "") -> RecordFinding:
+    def _made(self, standing: RecordStanding, told: str, effect: str = "") -> RecordFinding:
         return RecordFinding(standing=standing, told=told, effect=effect, found=self._found, **self._fields)  # type: ignore[arg-type]
 
 

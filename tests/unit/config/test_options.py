@@ -166,7 +166,7 @@ def test_no_number_or_truth_of_these_tables_is_left_lying() -> None:
 OWN = """
 hostname state_dir user group workers shutdown_s worker_hang_s postmaster aliases alias_maps
 listener.address listener.client_certificates listener.client_ca_file listener.client_certificate_purpose
-tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key
+tls.certificate tls.key tls.client_ca_file tls.further.certificate tls.further.key tls.next_certificates
 outbound.tls.certificate outbound.tls.key
 auth.users auth.sender_maps auth.dovecot auth.function auth.introspection.client_secret_file
 domain.deliver domain.username domain.password_file relay.domains
