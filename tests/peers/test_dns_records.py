@@ -71,7 +71,7 @@ class Place:
         self.certificate, key = self.authority.certificate(HOST)
         self.next_key = self.authority.certificate(f"next.{ZONE}")[1]
         self.policy = PolicyServer(self.authority.server_context(POLICY_HOST))
-        self.knot = Knot(folder / "knot", {ZONE: "", REVERSE: ""}, negative_s=0)
+        self.knot = Knot(folder / "knot", {ZONE: "", REVERSE: "", "other.example": ""}, negative_s=0)
         self.node = Node(folder / "node", {
             "hostname": HOST,
             "listener": [mx_listener(ports.port())],
