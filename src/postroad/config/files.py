@@ -33,6 +33,7 @@ from postroad.config.options import (
     dkim_out_options,
     map_options,
     outlet_options,
+    report_mailboxes,
     routing_options,
     server_tls_options,
 )
@@ -317,7 +318,8 @@ _NOT_ASKED: Final = Map("", "static", StaticSource(""), lambda text: None)
 def homes(settings: Settings) -> alias_file.Homes | None:
     """Our own mailboxes; None if their files cannot be read, which is a finding of its own."""
     routing = routing_options(settings)
-    recipients = Recipients(mailboxes_of(routing, lambda names: (_NOT_ASKED,) * len(names)))
+    boxes = mailboxes_of(routing, lambda names: (_NOT_ASKED,) * len(names))
+    recipients = Recipients(boxes, None, report_mailboxes(settings))
     if recipients.load():
         return None
     table = RoutingTable(routing)

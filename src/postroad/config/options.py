@@ -62,6 +62,7 @@ from postroad.route.mx import MxOptions
 from postroad.route.options import RoutingOptions
 from postroad.route.outlets import ALIASES, OutletOptions, Place, TargetSource, source_of
 from postroad.route.recipients import POSTMASTER
+from postroad.route.report_mailboxes import ReportMailboxes
 from postroad.route.rewrite_options import RewriteOptions
 from postroad.route.srs import SrsOptions
 from postroad.route.table import delivery, rules_of
@@ -495,6 +496,11 @@ def deliver_options(settings: Settings) -> DeliverOptions:
             kept=kept_report_options(settings), authserv_id=settings.checks.authserv_id or "",
         ),
     )
+
+
+def report_mailboxes(settings: Settings) -> ReportMailboxes:
+    """The mailboxes to which others send reports."""
+    return ReportMailboxes(settings.report_mailboxes.addresses, settings.routing.detail_delimiter)
 
 
 def kept_report_options(settings: Settings) -> KeptReportOptions:

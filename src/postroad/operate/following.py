@@ -60,7 +60,9 @@ async def follow(settings: Settings, ourselves: OwnNames, recipient: Recipient) 
         table = RoutingTable(
             routed, ourselves, mapped_domains(routed, maps.named), options.outlet_options(settings)
         )
-        recipients = Recipients(mailboxes_of(routed, maps.named), table.table_of)
+        recipients = Recipients(
+            mailboxes_of(routed, maps.named), table.table_of, options.report_mailboxes(settings)
+        )
         aliases = aliases_of(settings, table, recipients, maps.named, relocated_of(settings, table, maps.named))
         problems = recipients.load() or aliases.load(recipients.edition)
         if problems:

@@ -34,6 +34,7 @@ from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
 from postroad.route.path_maps import PathRoute
 from postroad.route.relocated import RelocatedRoute
+from postroad.route.report_mailboxes import ReportRoute
 from postroad.route.table import RoutingTable
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
@@ -100,6 +101,7 @@ class AskedMail(msgspec.Struct, frozen=True):
 
 
 _ANY_MAIL: Final = AskedMail()
+_READ_FIRST: Final = "it is a report mailbox: the reports in its mail are read and kept first"
 
 
 def ways(settings: Settings, written: Sequence[str], asked: AskedMail = _ANY_MAIL) -> list[WayFacts]:
@@ -175,6 +177,8 @@ async def _sent(
     names = await router.names(envelope, recipient, destination)
     if isinstance(names, str):
         return WayFacts(written, problem=names)
+    if destination.reports:
+        names = (*names, _READ_FIRST)
     facts = WayFacts(written, destination.key, destination.transport.value, destination.domain, changes=names)
     if destination.path or destination.transport in HERE:
         return facts
@@ -211,6 +215,7 @@ class _Router:
         relay = (name for each in routed.mapped_relay for name in each.domain_maps)
         paths = (name for each in (*routed.local, *routed.mapped_local) for name in each.path_maps)
         names = (*routed.transport_maps, *local, *relay, *paths, *settings.rewrite.relocated_maps)
+        self._mailboxes = options.report_mailboxes(settings)
         self._route: DestinationOf = RoutingTable(routed, ourselves, outlets=outlets).route
         if not names:
             return
@@ -233,7 +238,7 @@ class _Router:
     async def find(self, envelope: Envelope, recipient: Recipient) -> Found:
         if self._problem:
             return not_now(self._problem)
-        found = self._route(envelope, recipient)
+        found = ReportRoute(self._mailboxes, self._route)(envelope, recipient)
         return found if isinstance(found, Destination | Attempt) else await found
 
     async def names(

@@ -166,3 +166,21 @@ def test_an_alias_file_that_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "aliases").write_text("team: nobody\n")
     ended = CliRunner().invoke(route, ["team@a.test", "-c", str(file)])
     assert ended.exit_code == 1 and "no such alias" in ended.output
+
+
+def test_a_report_mailbox(tmp_path: Path) -> None:
+    """It exists without being named, and its mail is read first."""
+    file = tmp_path / "postroad.toml"
+    file.write_text(
+        f'hostname = "mx.a.test"\nstate_dir = "state"\naliases = "{tmp_path}/aliases"\n[[domain]]\nname = "a.test"\n'
+        'recipients = ["ada"]\npath = "mail/{local_part}"\n[report_mailboxes]\n'
+        'addresses = ["dmarc@a.test", "tls@a.test"]\n'
+    )
+    (tmp_path / "aliases").write_text("tls@a.test: dmarc@a.test, ada@a.test\n")
+    found = {}
+    for name in ("dmarc@a.test", "tls@a.test"):
+        ended = CliRunner().invoke(route, [name, "-c", str(file), "--json"])
+        found[name] = json.loads(ended.stdout)[0]
+    assert found["dmarc@a.test"]["destination"] == "maildir:a.test/reports" and not found["dmarc@a.test"]["warnings"]
+    assert "read and kept first" in found["dmarc@a.test"]["changes"][0]
+    assert {each["destination"] for each in found["tls@a.test"]["targets"]} == {"maildir:a.test/reports"}

@@ -578,9 +578,8 @@ def build(
     routed = options.routing_options(settings)
     ourselves = options.own_names(settings)
     routing = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named), options.outlet_options(settings))
-    delivering = options.deliver_options(settings)
-    maildir = delivering.maildir
-    of_reports = ReportMailboxes(delivering.reports.addresses, routed.detail_delimiter)
+    maildir = options.deliver_options(settings).maildir
+    of_reports = options.report_mailboxes(settings)
     recipients = Recipients(mailboxes_of(routed, maps.named), routing.table_of, of_reports)
     transports = TransportMaps(routing, maps.named(routed.transport_maps)) if routed.transport_maps else None
     origin = aliasing.origin_of(settings)
