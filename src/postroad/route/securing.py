@@ -73,6 +73,8 @@ async def find_tlsa(host: str, port: int, resolver: Resolver) -> TlsaFinding:
     if is_ip_address(host):
         return NO_TLSA
     addresses = await resolver.addresses(host)
+    if addresses.status is not DnsStatus.FOUND:  # it had some a moment ago, when the route was made
+        return TlsaFinding(trouble=addresses.text)
     bases: tuple[str, ...] = ()
     if addresses.secure:
         bases = (addresses.name, host) if addresses.followed else (host,)

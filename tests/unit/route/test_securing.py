@@ -159,6 +159,24 @@ async def test_useless_records_demand_encryption() -> None:
     assert only.policy is not None and only.policy.passed_over
 
 
+@pytest.mark.parametrize("status", [ERROR, NODATA, DnsStatus.NXDOMAIN])
+async def test_addresses_that_nobody_knows_any_more(status: DnsStatus) -> None:
+    """The look-up of the hosts has found them; the next one, with another answer, must not turn DANE off."""
+
+    class Fails(Told):
+        async def addresses(self, host: str) -> DnsAnswer[str]:
+            if (host, "A") in self.asked:
+                return DnsAnswer(status, (), "no answer")
+            return self._of(host, "A")
+
+    route = await hops(
+        by_mx(TlsDemand.DANE), Fails({**BASE, TLSA: found(GOOD)}), random.Random(1), MxOptions(), OwnNames()
+    )
+    assert isinstance(route, Route)
+    policy = route.hops[0].policy
+    assert policy is not None and policy.passed_over and policy.failure is TlsFailure.DNSSEC_INVALID
+
+
 ALIAS = {("mx.h.example", "A"): found("192.0.2.1", name="real.example", followed=("mx.h.example",))}
 HALF = {("mx.h.example", "A"): found("192.0.2.1", name="real.example", followed=("mx.h.example",), secure=False)}
 
