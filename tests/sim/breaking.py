@@ -36,6 +36,7 @@ from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.mail.size_limits import SizeLimits
+from postroad.mail.tls_policy import StsMode, StsPolicy
 from postroad.maps import tables
 from postroad.maps.editions import MapAnswers
 from postroad.maps.fresh import FreshAnswers
@@ -957,6 +958,31 @@ def records_demand_no_encryption(patch: Patch) -> None:
         securing.Securing, "_with",
         staticmethod(lambda hop, demand, proof, policy: real(hop, TlsDemand.MAY, proof, policy)),
     )  # fmt: skip
+
+
+@_of("published")
+def a_policy_that_cannot_be_renewed_is_gone(patch: Patch) -> None:
+    real = securing.Securing._by_sts
+
+    def by_sts(self: Any, hop: Any, found: Any, sts: Any) -> Any:
+        return self._by_settings(hop, sts) if sts.failure.value else real(self, hop, found, sts)
+
+    patch(securing.Securing, "_by_sts", by_sts)
+
+
+@_of("published")
+def a_host_that_the_policy_does_not_name_is_tried(patch: Patch) -> None:
+    patch(StsPolicy, "names", lambda self, host: True)
+
+
+@_of("published")
+def every_policy_is_for_testing(patch: Patch) -> None:
+    real = securing.Securing._by_sts
+
+    def by_sts(self: Any, hop: Any, found: Any, sts: Any) -> Any:
+        return real(self, hop, replace(found, mode=StsMode.TESTING), sts)
+
+    patch(securing.Securing, "_by_sts", by_sts)
 
 
 # -- Senders that are signed

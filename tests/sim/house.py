@@ -25,6 +25,7 @@ from tests.sim.names import Names, Zone
 from tests.sim.node import Node
 from tests.sim.parts import parts
 from tests.sim.plan import DEAD_ADDRESS, Plan
+from tests.sim.published import PublishedPolicies
 from tests.sim.remote import Host, listen
 from tests.sim.sender import hand_back, submit
 from tests.sim.staying import stay
@@ -57,6 +58,7 @@ class House:
         self._digest = hashlib.blake2b(digest_size=8)
         self._senders: dict[asyncio.Task[None], None] = {}
         self.hosts, zones = plans.hosts(made, self.chance)
+        self.sts: PublishedPolicies | None = None  # answers which MTA-STS policy a domain has
         self.parts = parts(self, made.parts)
         for part in self.parts:
             self.hosts += part.hosts()

@@ -26,6 +26,7 @@ class Names:
 
     chance: random.Random
     zones: dict[str, Zone] = field(default_factory=dict)
+    fixed: dict[str, Zone] = field(default_factory=dict)  # zones whose records nobody changes
     hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     host_states: dict[str, str] = field(default_factory=dict)
     share: float = 0.0
@@ -47,7 +48,7 @@ class SimResolver:
         self._names = names
 
     async def mx(self, domain: str) -> DnsAnswer[MxRecord]:
-        zone = self._names.zones.get(domain)
+        zone = self._names.zones.get(domain) or self._names.fixed.get(domain)
         failed: DnsAnswer[MxRecord] | None = await self._state(domain, zone.state if zone is not None else "nxdomain")
         if failed is not None:
             return failed

@@ -347,6 +347,8 @@ class Node:
             tell_sent=partial(house.base.call_later, GUARD_S, house.counts.take, self.sending, worker.number),
             limit_reached=partial(self._reached, self.sending, worker.number),
         )
+        if house.sts is not None:
+            assembly._sts = house.sts
         if house.plan.looked_up:
             lookups, make = random.Random(f"map {house.plan.seed} {name}"), assembly._make
             assembly._make = (  # type: ignore[method-assign]

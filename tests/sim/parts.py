@@ -12,6 +12,7 @@ from tests.sim.leading import Leading
 from tests.sim.origin import Origin
 from tests.sim.part import Part
 from tests.sim.policies import Policies
+from tests.sim.published import Published
 from tests.sim.reporting import Reporting
 from tests.sim.sized import Sized
 from tests.sim.targets import Targets
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
-    "reporting": Reporting, "origin": Origin,
+    "reporting": Reporting, "origin": Origin, "published": Published,
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class Wires:
         self.gates: dict[str, str] = {}  # place → how connections to it fail: "refuse", "blackhole", "unreachable"
         self.ends: dict[End, None] = {}
         self.certificates: dict[str, bytes] = {}  # place → what its host shows in a handshake
+        self.untrusted: set[str] = set()  # places whose certificate leads to no trusted root
         self.stall_share = 0.0  # of all new connections, how many stall some time
         self.reset_share = 0.0  # and how many are reset
         self.wrote: Callable[[End, bytes], None] = lambda end, octets: None  # is told what a process writes
@@ -440,6 +441,10 @@ class SimNetwork:
                 await asyncio.sleep(timeout_s + 1 if fault == "stall" else 4 * self._wires.latency())
             if fault == "error":
                 raise ssl.SSLError(1, "handshake failure")
+            if context.check_hostname and transport.place in self._wires.untrusted:
+                error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+                error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+                raise error
             if fault == "reset" or transport.closed:
                 raise ConnectionResetError(errno.ECONNRESET, "reset during the handshake")
         except BaseException:
