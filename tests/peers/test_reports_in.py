@@ -11,8 +11,10 @@ import pytest
 
 from tests.peers.harness import maildir, ports
 from tests.peers.harness.knot import Knot
-from tests.peers.harness.postroad import Node, local_domain, mx_listener
+from tests.peers.harness.postfix import Postfix
+from tests.peers.harness.postroad import Node, local_domain, mx_listener, next_hop
 from tests.peers.harness.process import until
+from tests.peers.harness.remote import Remote
 from tests.peers.harness.swaks import swaks
 from tests.peers.test_origin import ZONES, signed
 from tests.unit.trust.inbound import samples
@@ -210,3 +212,29 @@ def test_a_verified_report_takes_the_place_of_a_forged_one(checking: Node) -> No
     checking.wait_log("for race.example", 2)
     found = checking.json("reports", "dmarc", "race.example", "--json")
     assert (found["messages"], found["reports"], found["unverified"]) == (3, 1, 0)
+
+
+def test_postfix_brings_reports_for_a_relay_domain(place: Path) -> None:
+    """The mailbox is on another server, which is away at first: a report is read meanwhile, and what is none waits."""
+    port = ports.port()
+    settings = {
+        "relay": {"domain": [{"name": "relayed.example", "recipients": ["bob"]}]},
+        "next_hop": [next_hop("relayed.example", port)],
+        "report_mailboxes": {"addresses": ["dmarc@relayed.example"], "deliver": "unread"},
+    }
+    with Node(place / "relaying", settings) as made, Postfix(
+        place / "postfix", settings={"relayhost": f"[127.0.0.1]:{made.port}"}
+    ) as postfix:
+        report = samples.mail(samples.part("application/gzip", samples.packed(samples.aggregate())))
+        for content in (report, b"From: a@there.example\r\nSubject: question\r\n\r\nWhat?\r\n"):
+            with smtplib.SMTP("127.0.0.1", postfix.port, timeout=60) as client:
+                client.sendmail("reporter@there.example", ["dmarc@relayed.example"], content)
+        made.wait_log("read: a DMARC report of Reporter Inc. for example.org")
+        assert made.json("reports", "dmarc", "--json")["messages"] == 2
+        made.wait_log("no report in it")
+        with Remote(port=port) as remote:
+            taken = remote.wait_for(lambda each: b"What?" in each.content)
+            assert "<dmarc@relayed.example>" in taken.rcpt[0]
+            made.wait_empty()
+            assert len(remote.transactions) == 1
+        assert made.json("reports", "--json")["mails"] == 2

@@ -54,9 +54,10 @@ def reports(context: click.Context, since: str, as_json: bool, config: Path | No
 
     since_us = when_us(since, time_us())
     store = _store(config)
-    of = _reader(store, "", since_us, False)
-    counts = {kind: sum(1 for _ in of(kind)) for kind in (DMARC, TLS, COMPLAINT, FAILURE)}
-    found = overview(_mails(store, since_us), counts, since_us)
+    mails = _mails(store, since_us)
+    known = store.counts(since_us) if store.is_there else {}
+    counts = {kind: known.get(kind, 0) for kind in (DMARC, TLS, COMPLAINT, FAILURE)}
+    found = overview(mails, counts, since_us)
     if as_json:
         print_json(found)
         return

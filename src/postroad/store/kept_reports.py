@@ -174,6 +174,11 @@ class ReportStore:
         except (sqlite3.Error, zlib.error) as error:
             raise KeepingFailed(f"{self._path}: {error}") from error
 
+    def counts(self, since_us: int = 0) -> dict[str, int]:
+        """How many reports of each kind came since then."""
+        query = "SELECT kind, count(*) FROM report WHERE at_us >= ? GROUP BY kind"
+        return dict(self._safely(lambda connection: connection.execute(query, (since_us,)).fetchall()))
+
     def mails(self, since_us: int = 0) -> list[KeptMail]:
         """Mails that came since then, the oldest first."""
         query = f"SELECT {_COLUMNS} FROM mail WHERE at_us >= ? ORDER BY at_us, id"
