@@ -364,15 +364,19 @@ def _complaint(kept: KeptReport, history: HistoryView | None) -> Complaint:
 
 
 def _message_of(report: InboundFeedback, history: HistoryView) -> Accepted | None:
-    """Our message that a report is about: by our queue id in its Received fields, else by its Message-ID."""
+    """Our message that a report is about: by our queue id in its Received fields, else by its Message-ID; one that has
+    both comes first."""
     numbers = [number for id in report.queue_ids if (number := identifier.parse(id)) is not None]
     if report.message_id:
         numbers += list(history.find(message_id=report.message_id, limit=_IDS_MAX))
+    first: Accepted | None = None
     for number in numbers[: _IDS_MAX * 2]:
         for event in history.events(number):
             if isinstance(event, Accepted):
-                return event
-    return None
+                if event.message_id == report.message_id:
+                    return event
+                first = first or event
+    return first
 
 
 def overview(mails: Sequence[KeptMail], reports: dict[str, int], since_us: int) -> ReportsOverview:
