@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib
 import json
 import ssl
 import subprocess
@@ -13,9 +14,12 @@ from typing import Any
 
 import dns.message
 import dns.query
+import dns.resolver
 import pytest
 import spf
 
+from postroad.trust import keyring
+from postroad.trust.dkim_key import KeyKind
 from tests.peers.harness import need, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.knot import Knot
@@ -72,6 +76,8 @@ class Place:
         self.next_key = self.authority.certificate(f"next.{ZONE}")[1]
         self.policy = PolicyServer(self.authority.server_context(POLICY_HOST))
         self.knot = Knot(folder / "knot", {ZONE: "", REVERSE: "", "other.example": ""}, negative_s=0)
+        (folder / "f.pem").write_text(keyring.made("f", keyring.generate(KeyKind.ED25519, 0), 0).private)
+        (folder / "f.pem").chmod(0o600)
         self.node = Node(folder / "node", {
             "hostname": HOST,
             "listener": [mx_listener(ports.port())],
@@ -82,6 +88,7 @@ class Place:
             },
             "mta_sts": {"port": self.policy.port, "ca_file": str(self.authority.file)},
             "mx": {"loopback": True},
+            "dkim": {"key": [{"domain": ZONE, "selector": "f", "file": str(folder / "f.pem")}]},
             "report_mailboxes": {"addresses": [f"dmarc@{ZONE}", f"tls-reports@{ZONE}"]},
         })
         self.node.command("dkim", "add", ZONE, "--selector", "a")
@@ -122,8 +129,9 @@ def test_what_is_shown_is_what_the_check_wants(place: Place) -> None:
     assert {each["standing"] for each in found.values()} == {"ok", "advice"}
     # Only the DNS server of the test keeps this from being all right: it does not validate.
     assert [key for key, each in found.items() if each["standing"] == "advice"] == [("TLSA", f"_25._tcp.{HOST}")]
-    assert ("DKIM", f"a-rsa._domainkey.{ZONE}") in found
-    assert ("DKIM", f"a-ed25519._domainkey.{ZONE}") in found
+    # The keys of the store, and the one that the settings name.
+    for selector in ("a-rsa", "a-ed25519", "f"):
+        assert ("DKIM", f"{selector}._domainkey.{ZONE}") in found
     assert "not proved by DNSSEC" in found["TLSA", f"_25._tcp.{HOST}"]["told"]
     assert [str(each) for each in place.ask(ZONE, "MX")] == [f"10 {HOST}."]
 
@@ -155,6 +163,29 @@ def test_pyspf_passes_what_is_shown(place: Place, monkeypatch: pytest.MonkeyPatc
     for sender, helo in ((f"ada@{ZONE}", HOST), ("", HOST)):
         assert spf.check2(i=ADDRESS, s=sender, h=helo)[0] == "pass"
         assert spf.check2(i="192.0.2.9", s=sender, h=helo)[0] == "fail"
+
+
+def test_checkdmarc_takes_what_is_shown(place: Place) -> None:
+    try:
+        checks = {each: importlib.import_module(f"checkdmarc.{each}") for each in
+                  ("spf", "dmarc", "mta_sts", "smtp_tls_reporting")}  # fmt: skip
+    except ImportError:
+        need.missing("checkdmarc is not installed (pip install checkdmarc)")
+    place.publish(place.show())
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = ["127.0.0.1"], place.knot.port
+    asked = {"resolver": resolver, "timeout": 3.0}
+    text = {name: b"".join(place.ask(name, "TXT")[0].strings).decode() for name in
+            (ZONE, f"_dmarc.{ZONE}", f"_mta-sts.{ZONE}", f"_smtp._tls.{ZONE}")}  # fmt: skip
+    found = checks["spf"].parse_spf_record(text[ZONE], ZONE, **asked)
+    assert (found["dns_lookups"], found["warnings"]) == (1, [])
+    found = checks["dmarc"].parse_dmarc_record(text[f"_dmarc.{ZONE}"], ZONE, **asked)
+    assert all("enforced" in each for each in found["warnings"])  # p=none is what it warns of
+    assert checks["mta_sts"].parse_mta_sts_record(text[f"_mta-sts.{ZONE}"])["warnings"] == []
+    policy = json.loads(place.show("--json"))["policy_file"]
+    assert checks["mta_sts"].parse_mta_sts_policy(policy)["policy"]["mx"] == [HOST]
+    reporting = checks["smtp_tls_reporting"].parse_smtp_tls_reporting_record(text[f"_smtp._tls.{ZONE}"])
+    assert reporting["tags"]["rua"]["value"] == [f"mailto:tls-reports@{ZONE}"]
 
 
 def test_opendkim_testkey_finds_the_key(place: Place, tmp_path: Path) -> None:

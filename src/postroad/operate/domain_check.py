@@ -218,15 +218,15 @@ async def _spf_of(
 
 
 async def _dkim(node: NodeFacts, resolver: Resolver, now_us: int) -> list[RecordFinding]:
-    keys = () if node.keys is None else node.keys.keys
+    keys = tuple(node.all_keys())
     if not keys:
         effect = "mail of the domain is not signed; Gmail, Yahoo and Microsoft demand it of those who send much"
         return [_Place("DKIM", node.domain).advice("the node has no keys for the domain", effect)]
-    return list(await asyncio.gather(*(_dkim_key(node, each, resolver, now_us) for each in keys)))
+    return list(await asyncio.gather(*(_dkim_key(domain, each, resolver, now_us) for domain, each in keys)))
 
 
-async def _dkim_key(node: NodeFacts, key: StoredKey, resolver: Resolver, now_us: int) -> RecordFinding:
-    name = keyring.record_name(key.selector, node.domain)
+async def _dkim_key(domain: str, key: StoredKey, resolver: Resolver, now_us: int) -> RecordFinding:
+    name = keyring.record_name(key.selector, domain)
     answer = await resolver.text(name)
     text = keyring.record_text(key)
     place = _Place("DKIM", name, answer, (text,) if isinstance(text, str) else ())
@@ -236,7 +236,7 @@ async def _dkim_key(node: NodeFacts, key: StoredKey, resolver: Resolver, now_us:
         if any(map(parse_key_or_none, answer.records)):
             return place.advice("the record of an old key is still there", "none; remove it")
         return place.ok("the record of an old key is gone")
-    seen = rotation.sighting_of(key, node.domain, answer.records, max(0, answer.expires_us - now_us) // 1_000_000)
+    seen = rotation.sighting_of(key, domain, answer.records, max(0, answer.expires_us - now_us) // 1_000_000)
     if seen.kind is SightKind.SEEN:
         told = f"the record has the key that is {key.state.value}"
         testing = any(each.testing for each in map(parse_key_or_none, answer.records) if each is not None)

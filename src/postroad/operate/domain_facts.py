@@ -9,11 +9,16 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from postroad.config import options
-from postroad.mail.address import canonical_domain
+from postroad.deliver.signing_keys import SigningKeys, read_tables
+from postroad.mail.address import Address, canonical_domain
 from postroad.mail.policy import Role
 from postroad.mail.tls_policy import StsMode
 from postroad.operate.domain_records import NodeFacts
+from postroad.trust import keyring
+from postroad.trust.keyring import DomainKeys, KeyState, StoredKey
 from postroad.world.key_digests import KeyDigest, key_digest
 from postroad.world.problem import Problem
 from postroad.world.system import own_addresses
@@ -25,7 +30,8 @@ if TYPE_CHECKING:
 def node_facts(
     settings: Settings, domain: str, given: tuple[str, ...], mode: StsMode
 ) -> tuple[NodeFacts, tuple[str, ...]]:
-    """The facts without keys, and what could not be found out. `given`: addresses that an operator names."""
+    """The facts, without the keys of the store, and what could not be found out. `given`: addresses that an operator
+    names."""
     notes: list[str] = []
     hostname = canonical_domain(settings.hostname)
     extra = _sources(settings)
@@ -36,6 +42,7 @@ def node_facts(
         takes_mail=_takes_mail(settings, domain),
         addresses=addresses,
         extra=tuple(each for each in extra if each in addresses) if not given else (),
+        file_keys=_file_keys(settings, domain, notes),
         certificates=_certificates(settings, hostname, notes),
         next_certificates=tuple(_read(map(str, settings.tls.next_certificates), notes)),
         reports=tuple(settings.report_mailboxes.addresses),
@@ -68,6 +75,28 @@ def _sources(settings: Settings) -> tuple[str, ...]:
     for hop in settings.next_hop:
         found += [each.split()[0] for each in (*hop.source_ipv4, *hop.source_ipv6)]
     return tuple(dict.fromkeys(str(each) for each in found if each))
+
+
+def _file_keys(settings: Settings, domain: str, notes: list[str]) -> tuple[DomainKeys, ...]:
+    """Keys of files and of OpenDKIM's tables that sign mail of the domain."""
+    wanted = options.dkim_out_options(settings)
+    tables = read_tables(wanted)
+    if isinstance(tables, tuple):
+        notes.extend(map(str, tables))
+        return ()
+    if not wanted.sign or (not wanted.keys and tables is None):
+        return ()
+    keys = SigningKeys(wanted, tables, lambda level, text: None)
+    author = Address("postmaster", domain)
+    keys.read(author)
+    found = keys.find(author)
+    by_domain: dict[str, list[StoredKey]] = {}
+    for each in () if found is None else found.keys:
+        made = msgspec.structs.replace(keyring.made(each.selector, each.private, 0), state=KeyState.SIGNING)
+        by_domain.setdefault(each.domain, []).append(made)
+    # A domain without any key is no trouble here: the store may have keys.
+    notes.extend(() if found is None else (each for each in found.troubles if not each.endswith("no key that signs")))
+    return tuple(DomainKeys(name, tuple(each)) for name, each in by_domain.items())
 
 
 def _certificates(settings: Settings, hostname: str, notes: list[str]) -> tuple[KeyDigest, ...]:

@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.mail.tls_policy import StsMode, StsPolicy
 from postroad.trust import keyring, sts, zone
-from postroad.trust.keyring import DomainKeys, KeyringFault, KeyState
+from postroad.trust.keyring import DomainKeys, KeyringFault, KeyState, StoredKey
 from postroad.world.key_digests import KeyDigest
 
 MX_PREFERENCE: Final = 10
@@ -26,7 +26,8 @@ _OF_DANE: Final = "(only with DNSSEC)"
 
 class NodeFacts(msgspec.Struct, frozen=True):
     """What is known of the node and the domain. `addresses`: from which the node sends; `extra`: those of them that the
-    name of the node may not have. `takes_mail`: for the domain. `certificates`: in use for the name of the node,
+    name of the node may not have. `takes_mail`: for the domain. `keys`: those of the store; `file_keys`: those of files
+    that sign for the domain, each under its own domain. `certificates`: in use for the name of the node,
     `next_certificates`: to be used next. `reports`: mailboxes for reports."""
 
     domain: str
@@ -35,10 +36,16 @@ class NodeFacts(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     keys: DomainKeys | None = None
+    file_keys: tuple[DomainKeys, ...] = ()
     certificates: tuple[KeyDigest, ...] = ()
     next_certificates: tuple[KeyDigest, ...] = ()
     reports: tuple[str, ...] = ()
     sts_mode: StsMode = StsMode.TESTING
+
+    def all_keys(self) -> Iterator[tuple[str, StoredKey]]:
+        """Each key, with its domain."""
+        for keys in (*(() if self.keys is None else (self.keys,)), *self.file_keys):
+            yield from ((keys.domain, each) for each in keys.keys)
 
 
 class ZoneRecord(msgspec.Struct, frozen=True):
@@ -97,10 +104,10 @@ def _spf(node: NodeFacts) -> Iterator[ZoneRecord]:
 
 
 def _dkim(node: NodeFacts) -> Iterator[ZoneRecord]:
-    for each in () if node.keys is None else node.keys.keys:
+    for domain, each in node.all_keys():
         text = keyring.record_text(each)
         if each.state is not KeyState.REMOVABLE and not isinstance(text, KeyringFault):
-            yield _txt(keyring.record_name(each.selector, node.domain), text, f"DKIM: a key that is {each.state.value}")
+            yield _txt(keyring.record_name(each.selector, domain), text, f"DKIM: a key that is {each.state.value}")
 
 
 def _dmarc(node: NodeFacts) -> Iterator[ZoneRecord]:
@@ -164,7 +171,7 @@ def _notes(node: NodeFacts) -> Iterator[str]:
         yield "No certificate is set under [tls]: there are no records for MTA-STS, TLS-RPT and DANE."
     if not node.addresses:
         yield "The node knows no public address of its own: name those from which it sends by --address."
-    if node.keys is None or not node.keys.keys:
+    if not any(node.all_keys()):
         yield f"There are no keys that sign: `postroad dkim add {node.domain}` makes some."
     for each in () if node.keys is None else node.keys.in_state(KeyState.REMOVABLE):
         yield f"The record of the DKIM key {each.selector} is not needed any more."

@@ -97,3 +97,21 @@ def test_what_is_wrong_is_noted_once(tmp_path: Path) -> None:
     assert len(worker.noted) == 1
     assert "other users may read" in worker.noted[0]
     assert worker.keys.domains == {}
+
+
+def test_who_asks_hears_of_the_end_of_a_look_that_began_later(tmp_path: Path) -> None:
+    worker = _Worker()
+    worker.keys.take(str(tmp_path / "dkim"))
+    heard: list[tuple[str, list[str]]] = []
+
+    def hear(name: str) -> Callable[[], None]:
+        return lambda: heard.append((name, list(worker.keys.domains)))
+
+    worker.keys.look(hear("first"))
+    first = worker.waiting.pop()
+    _write(tmp_path / "dkim", DomainKeys("example.org", (_KEY,)))
+    worker.keys.look(hear("second"))  # the look under way may have read the folder before the change
+    first()
+    assert [name for name, _ in heard] == ["first"]
+    worker.run()
+    assert heard[-1] == ("second", ["example.org"])
