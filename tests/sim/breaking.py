@@ -21,9 +21,10 @@ from postroad.check.client import Clients
 from postroad.check.origin_options import CheckMode
 from postroad.check.sending import SendingLimits
 from postroad.check.verified import RecipientQuestions
-from postroad.deliver import delegated, folders, http, porter, program, session, stream
+from postroad.deliver import delegated, folders, http, porter, program, session, signing, stream
 from postroad.deliver.mbox import MboxWriter
 from postroad.deliver.reports import ReportReader
+from postroad.deliver.signing import Signing
 from postroad.deliver.smtp import SmtpCourier
 from postroad.mail import loop, verp
 from postroad.mail.address import Address
@@ -1234,6 +1235,47 @@ def senders_hear_of_copies(patch: Patch) -> None:
         rewriting, "copies",
         lambda *given: tuple(replace(each, notify=Notify.FAILURE) for each in real(*given)),
     )  # fmt: skip
+
+
+# -- DKIM signatures
+
+
+@_of("dkim")
+def mail_is_signed_before_it_is_converted(patch: Patch) -> None:
+    real = Signing.of
+
+    def of(self: Any, job: Any, content: Any, *more: Any, **named: Any) -> Any:
+        return real(self, job, job.content, *more, **named)
+
+    patch(Signing, "of", of)
+
+
+@_of("dkim")
+def mail_of_strangers_is_signed(patch: Patch) -> None:
+    patch(Signing, "_concerns", lambda self, envelope, final: not final)
+
+
+@_of("dkim")
+def mail_that_ends_here_is_signed(patch: Patch) -> None:
+    real = Signing._concerns
+    patch(Signing, "_concerns", lambda self, envelope, final: real(self, envelope, False))
+
+
+@_of("dkim")
+def reports_are_not_signed(patch: Patch) -> None:
+    patch(signing, "_OWN_LISTENERS", frozenset())
+
+
+@_of("dkim")
+def one_signature_does_for_all_messages(patch: Patch) -> None:
+    kept: list[Any] = []
+
+    def signed(chosen: Any, keys: Any, head: Any, body: Any, now_s: int) -> Any:
+        kept.append(real(chosen, keys, head, body, now_s))
+        return kept[0]
+
+    real = signing._signed
+    patch(signing, "_signed", signed)
 
 
 # -- Programs of aliases, owners of lists, and users with .forward files

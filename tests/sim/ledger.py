@@ -35,6 +35,7 @@ class Delivery:
     reply_end: int = 0
     excused: bool = False
     path: str = ""  # the sender as it came
+    signatures: bytes = b""  # DKIM signatures that stood on top of `content`
     said: str | None = None  # the sender as a host has heard it; None at mailboxes and programs of ours
 
     @property

@@ -14,6 +14,7 @@ from tests.sim.part import Part
 from tests.sim.policies import Policies
 from tests.sim.published import Published
 from tests.sim.reporting import Reporting
+from tests.sim.signed_mail import SignedMail
 from tests.sim.sized import Sized
 from tests.sim.targets import Targets
 from tests.sim.users import Users
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
-    "reporting": Reporting, "origin": Origin, "published": Published,
+    "reporting": Reporting, "origin": Origin, "published": Published, "dkim": SignedMail,
 }  # fmt: skip
 
 

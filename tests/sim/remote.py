@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim import line_ends, signing
 from tests.sim.ledger import Delivery, message_id_of
+from tests.sim.signed_mail import divided
 from tests.sim.wire import End
 
 if TYPE_CHECKING:
@@ -504,11 +505,13 @@ class RemoteSession(asyncio.Protocol):
         self._look_at_lines(content)
         if not self._eight_bit and not content.isascii():  # RFC 6152 §3
             self._house.ledger.fault(f"{self._host.name} was given 8-bit data and does not offer 8BITMIME")
+        signatures, content = divided(content)
         process = end.peer.process
         delivery = Delivery(
             message_id_of(content), recipient, self._house.base.now, self._host.name, content,
             process.name if process is not None else "", sender, "DSN" in self._host.offers,
             self._eight_bit, self._host.lmtp, end.peer, 1 << 60, said=self._said, path=self._said,
+            signatures=signatures,
         )
         self._house.taken(delivery)
         self._house.trace(f"{self._host.name} takes {delivery.message_id} for {recipient}")
