@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "r0.test"
 DOOR: Final = "192.0.2.1:27"
-FIRST: Final = 7300  # the number of the first order
+FIRST: Final = 9700  # the number of the first order
 KINDS: Final = ("listed", "signed", "broken", "forged")
 VOUCHED: Final = ("listed", "signed")
 _ORDERS: Final = 16
