@@ -15,7 +15,8 @@ nothing proves which hosts are the domain's own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -48,7 +49,14 @@ from postroad.trust.dane import TRUST_ANCHOR, usable
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, Resolver
 
 _WITH_DANE: Final = frozenset({TlsDemand.DANE, TlsDemand.DANE_ONLY, TlsDemand.STS})
+_LINES_MAX: Final = 20  # of a policy that each event tells
+_LINE_MAX: Final = 300  # characters
 _SETTINGS: Final = "settings"  # where a demand stands that no map has made
+
+
+def _told(lines: Iterable[str]) -> tuple[str, ...]:
+    """What each attempt's event has of a policy, which a stranger has written: not more than this."""
+    return tuple(line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}…" for line in islice(lines, _LINES_MAX))
 
 
 def is_wanted(destination: Destination) -> bool:
@@ -175,7 +183,7 @@ class Securing(msgspec.Struct, frozen=True):
         policy = HostPolicy(
             self.destination.tls.value, PolicyKind.TLSA, f"TLSA records of {tlsa.base}, proved by DNSSEC", tlsa.base,
             records, server_name=tlsa.base,
-            lines=tuple(f"_{port}._tcp.{tlsa.base}. IN TLSA {record}" for record in tlsa.records),
+            lines=_told(f"_{port}._tcp.{tlsa.base}. IN TLSA {record}" for record in tlsa.records),
         )
         if records:
             if any(record.usage == TRUST_ANCHOR for record in records):
@@ -205,7 +213,7 @@ class Securing(msgspec.Struct, frozen=True):
         testing = found.mode is StsMode.TESTING
         policy = HostPolicy(
             self.destination.tls.value, PolicyKind.STS, sts.source or f"MTA-STS of {found.domain}", found.domain,
-            testing=testing, failure=sts.failure, text=sts.text, lines=found.lines, mx=found.mx,
+            testing=testing, failure=sts.failure, text=sts.text, lines=_told(found.lines), mx=_told(found.mx),
         )
         if found.names(hop.name):
             return self._with(hop, TlsDemand.VERIFY, HostProof.NAME, policy)

@@ -28,6 +28,8 @@ DOMAIN = '[[domain]]\nname = "example.org"\npath_maps = ["m"]\n'
         (f'{DOMAIN}path_base = "/var/mail"\n', "../ada/", "it is not the path of a mailbox"),
         (f'{DOMAIN}path_base = "/var/mail"\n', "ada/", ""),
         (DOMAIN, "/var/mail/ada/", ""),
+        ('[routing]\ntls_policy_maps = ["m"]\n', "sure", "'sure' is not a level of TLS"),
+        ('[routing]\ntls_policy_maps = ["m"]\n', "secure match=.example.net", ""),
     ],
 )
 def test_values_that_cannot_be_used(tmp_path: Path, user: str, value: str, why: str) -> None:

@@ -346,3 +346,13 @@ def test_who_checks_where_mail_comes_from() -> None:
     common = options.origin_options(made)
     assert (common.receiver, common.authserv_id) == ("mail.example.org", "")
     assert common.exempt_networks == ("127.0.0.0/8", "::1/128") and common.exempt_accounts == ("*",)
+
+
+def test_how_much_tls_is_demanded_of_servers_found_by_mx() -> None:
+    """DANE and MTA-STS, if the operator has named resolvers that validate."""
+    named = '[dns]\nservers = ["127.0.0.1"]\n'
+    assert options.routing_options(settings("")).tls is TlsDemand.MAY
+    assert options.routing_options(settings(named)).tls is TlsDemand.MAY
+    assert options.routing_options(settings(f"{named}validating = true\n")).tls is TlsDemand.STS
+    set_otherwise = f'{named}validating = true\n[routing]\ntls = "may"\n'
+    assert options.routing_options(settings(set_otherwise)).tls is TlsDemand.MAY

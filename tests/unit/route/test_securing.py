@@ -253,6 +253,18 @@ async def test_who_demands_nothing_asks_nothing(tls: TlsDemand) -> None:
     assert len(resolver.asked) == 2 and asked.asked == []
 
 
+async def test_an_event_has_not_all_of_a_long_policy() -> None:
+    whole = TlsaRecord(2, 0, 0, b"\0" * 2000)
+    small = [TlsaRecord(3, 1, 1, bytes([number]) * 32) for number in range(50)]
+    hop = await hop_of(by_mx(TlsDemand.DANE), {TLSA: found(*small, whole)})
+    assert hop.policy is not None and len(hop.policy.lines) == 20 and len(hop.policy.tlsa) == 50
+    hop = await hop_of(by_mx(TlsDemand.DANE), {TLSA: found(whole)})
+    assert hop.policy is not None and len(hop.policy.lines[0]) == 301
+    many = sts(StsMode.ENFORCE, "mx.h.example", *(f"mx{n}.example" for n in range(1000)))
+    hop = await hop_of(by_mx(TlsDemand.STS), {}, many)
+    assert hop.policy is not None and len(hop.policy.mx) == 20
+
+
 async def test_names_and_fingerprints_of_the_settings() -> None:
     terms = TlsTerms(names=("nexthop", "dot-nexthop", "hostname", "x.example"), minimum="TLSv1.3")
     hop = await hop_of(by_mx(TlsDemand.VERIFY, terms=terms), {})

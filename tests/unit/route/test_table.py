@@ -169,3 +169,20 @@ def test_ignored_extensions_go_with_the_destination() -> None:
         assert isinstance(found, Destination) and found.ignored_extensions == ignored
     other = table.destination(Address("a", "other.test"))
     assert isinstance(other, Destination) and other.ignored_extensions == ()
+
+
+@pytest.mark.parametrize(
+    ("usual", "by_mx", "by_host"),
+    [
+        (TlsDemand.MAY, TlsDemand.MAY, TlsDemand.MAY), (TlsDemand.ENCRYPT, TlsDemand.ENCRYPT, TlsDemand.MAY),
+        (TlsDemand.STS, TlsDemand.STS, TlsDemand.DANE), (TlsDemand.DANE, TlsDemand.DANE, TlsDemand.DANE),
+        (TlsDemand.DANE_ONLY, TlsDemand.DANE_ONLY, TlsDemand.MAY),
+    ],
+)  # fmt: skip
+def test_a_table_that_says_nothing_of_tls(usual: TlsDemand, by_mx: TlsDemand, by_host: TlsDemand) -> None:
+    """A table without a server, which only sets something else for a domain, must not turn DANE off there."""
+    hops = (NextHop("a.example"), NextHop("b.example", "h.example"), NextHop("c.example", tls=TlsDemand.NONE))
+    table = RoutingTable(RoutingOptions(next_hops=hops, tls=usual))
+    for domain, demand in (("a.example", by_mx), ("b.example", by_host), ("c.example", TlsDemand.NONE)):
+        found = table.destination(Address("u", domain))
+        assert isinstance(found, Destination) and found.tls is demand
