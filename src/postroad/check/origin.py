@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -222,7 +222,7 @@ class _Transaction:
         self._believing = believing
         self._sender = question.reverse_path
         self._spf: asyncio.Task[SpfResult] | None = None
-        self._asked: asyncio.Task[Any] | None = None  # keys and records
+        self._asked: list[asyncio.Task[Any]] = []  # for keys and records
         self._early: Verdict | None = None  # on the client and the sender
         self._recipients: list[Address] = []
         self._pieces: list[bytes] = []
@@ -238,7 +238,7 @@ class _Transaction:
         self._spf = asyncio.get_running_loop().create_task(check_mail_from(client, sender, self.questions))
 
     def give_up(self) -> None:
-        for task in (self._spf, self._asked):
+        for task in (self._spf, *self._asked):
             if task is not None:
                 task.cancel()
 
@@ -318,20 +318,16 @@ class _Transaction:
                 signatures.feed(octets[end + 2 if octets.startswith(b"\r\n", end) else end :])
         if inspector.checks.dmarc is not _OFF:
             self._authors = authors(section)
-        self._asked = asyncio.get_running_loop().create_task(self._ask())
+        self._ask()
 
-    async def _ask(self) -> None:
+    def _ask(self) -> None:
         """Asks for keys and DMARC records side by side. `questions` keeps the records."""
-        questions = self.questions
-        wanted: list[Coroutine[Any, Any, Any]] = [questions.text(PREFIX + each) for each in self._authors.domains]
+        questions, create_task = self.questions, asyncio.get_running_loop().create_task
+        self._asked = [create_task(questions.text(PREFIX + each)) for each in self._authors.domains]
         if self._signatures is not None and self._signatures.wants_body:
-            wanted.append(self._signatures.ask(questions))
+            self._asked.append(create_task(self._signatures.ask(questions)))
         if self._chain is not None and self._chain.instances:
-            wanted.append(self._chain.ask(questions))
-        if len(wanted) == 1:
-            await wanted[0]
-        elif wanted:
-            await asyncio.gather(*wanted)
+            self._asked.append(create_task(self._chain.ask(questions)))
 
     # ---- The message
 
@@ -356,8 +352,8 @@ class _Transaction:
 
         spf = None if self._spf is None else await self._spf
         name = None if self.name is None else await self.name
-        if self._asked is not None:
-            await self._asked
+        for task in self._asked:
+            await task
         signatures, chain = self._verified()
         if spf is not None:
             add(checks.spf, spf.found())

@@ -58,8 +58,8 @@ class DnsQuestion(msgspec.Struct, frozen=True):
 class DnsQuestions:
     """The DNS for one message."""
 
-    __slots__ = ("_answers", "_loop", "_under_way", "_waited_s", "_waits_since", "exceeded", "limits", "log",
-                 "queries", "resolver")  # fmt: skip
+    __slots__ = ("_answers", "_cut", "_loop", "_timer", "_waited_s", "_waiting", "_waits_since", "exceeded", "limits",
+                 "log", "queries", "resolver")  # fmt: skip
 
     def __init__(self, resolver: Resolver, limits: AskingLimits = AskingLimits()) -> None:  # noqa: B008  # frozen
         self.resolver = resolver
@@ -69,7 +69,9 @@ class DnsQuestions:
         self.exceeded = ""
         self._answers: dict[tuple[RecordType, str], DnsAnswer[Any]] = {}
         self._loop = asyncio.get_running_loop()
-        self._under_way = 0
+        self._waiting: set[asyncio.Task[Any]] = set()  # tasks whose questions are under way
+        self._cut: set[asyncio.Task[Any]] = set()  # those for which the time was over
+        self._timer: asyncio.TimerHandle | None = None
         self._waited_s = 0.0
         self._waits_since = 0.0
 
@@ -114,14 +116,18 @@ class DnsQuestions:
         if remaining_s <= 0:
             return self._late(name)
         self.queries += 1
-        self._begin()
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        cancelled = task.cancelling()
+        self._begin(task, remaining_s)
         try:
-            async with asyncio.timeout(remaining_s):
-                return await self._question(type, asked)
-        except TimeoutError:
-            return self._late(name)
+            return await self._question(type, asked)
+        except asyncio.CancelledError:
+            if task in self._cut and task.uncancel() <= cancelled:
+                return self._late(name)
+            raise
         finally:
-            self._end()
+            self._end(task)
 
     def _question(self, type: RecordType, name: str) -> Coroutine[Any, Any, DnsAnswer[Any]]:
         resolver = self.resolver
@@ -147,21 +153,31 @@ class DnsQuestions:
         self.exceeded = self.exceeded or text
         return DnsAnswer(DnsStatus.ERROR, (), text, name=name)
 
-    # The time counts once for all questions that are under way side by side.
+    # The time counts once for all questions that are under way side by side, and so there is one timer for all.
 
     def _remaining_s(self) -> float:
-        since_s = self._loop.time() - self._waits_since if self._under_way else 0.0
+        since_s = self._loop.time() - self._waits_since if self._waiting else 0.0
         return self.limits.waiting_max_s - self._waited_s - since_s
 
-    def _begin(self) -> None:
-        if not self._under_way:
+    def _begin(self, task: asyncio.Task[Any], remaining_s: float) -> None:
+        if not self._waiting:
             self._waits_since = self._loop.time()
-        self._under_way += 1
+            self._timer = self._loop.call_later(remaining_s, self._expire)
+        self._waiting.add(task)
 
-    def _end(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
+    def _expire(self) -> None:
+        for task in self._waiting:
+            self._cut.add(task)
+            task.cancel()
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._cut.discard(task)
+        self._waiting.discard(task)
+        if not self._waiting:
             self._waited_s += self._loop.time() - self._waits_since
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
 
 def queried(name: str) -> str | None:

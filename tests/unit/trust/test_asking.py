@@ -67,7 +67,9 @@ async def test_too_much_time() -> None:
 async def test_questions_side_by_side_use_the_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = DnsQuestions(ZoneResolver(ZONES, slow_s=0.001), AskingLimits(waiting_max_s=100.0))
     now = 0.0
-    monkeypatch.setattr(asking, "_loop", type("Loop", (), {"time": staticmethod(lambda: now)}))
+    loop = asyncio.get_running_loop()
+    fake = {"time": staticmethod(lambda: now), "call_later": loop.call_later}
+    monkeypatch.setattr(asking, "_loop", type("Loop", (), fake))
     under_way = [asyncio.ensure_future(asking.text(name)) for name in ("a.example", "b.example", "c.example")]
     await asyncio.sleep(0)
     now = 60.0
@@ -75,6 +77,29 @@ async def test_questions_side_by_side_use_the_time_once(monkeypatch: pytest.Monk
     now = 1000.0  # in between the message came in: this time does not count
     assert (await asking.text("d.example")).status is DnsStatus.NXDOMAIN
     assert asking.exceeded == ""
+
+
+async def test_the_time_is_over_for_all_that_are_under_way() -> None:
+    asking = DnsQuestions(ZoneResolver(ZONES, slow_s=60.0), AskingLimits(waiting_max_s=0.05))
+    answers = await asyncio.gather(asking.text("a.example"), asking.a("b.example"), asking.reverse("192.0.2.1"))
+    assert [each.status for each in answers] == [DnsStatus.ERROR] * 3
+    assert all("longer than 0.05 s" in each.text for each in answers)
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0  # who asked goes on
+    async with asyncio.timeout(10):  # a time limit of the caller's own still works
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await DnsQuestions(ZoneResolver(ZONES, slow_s=60.0)).text("a.example")
+
+
+async def test_who_is_cancelled_when_the_time_is_over_is_cancelled() -> None:
+    asking = DnsQuestions(ZoneResolver(ZONES, slow_s=60.0), AskingLimits(waiting_max_s=0.01))
+    task = asyncio.ensure_future(asking.text("a.example"))
+    await asyncio.sleep(0)
+    asking._expire()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_one_that_is_cancelled_leaves_the_others_alone() -> None:
