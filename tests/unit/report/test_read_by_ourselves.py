@@ -5,12 +5,30 @@ from __future__ import annotations
 import gzip
 
 from postroad.mail.address import Address
-from postroad.report import aggregate_xml
-from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, Period, ReportingNode, SpfSeen
-from postroad.report.feedback_mail import Compressed, feedback_mail
+from postroad.report import aggregate_xml, tls_report
+from postroad.report.feedback import (
+    DkimSeen,
+    DmarcRow,
+    FeedbackKind,
+    Period,
+    ReportingNode,
+    SpfSeen,
+    TlsPolicySeen,
+    TlsRow,
+)
+from postroad.report.feedback_mail import Compressed, failure_mail, feedback_mail
 from postroad.trust import dmarc_record
 from postroad.trust.inbound import report_mail
-from postroad.trust.inbound.values import InboundAggregate, InboundDkim, InboundSpf
+from postroad.trust.inbound.values import (
+    InboundAggregate,
+    InboundDkim,
+    InboundFeedback,
+    InboundSpf,
+    InboundTls,
+    InboundTlsFailure,
+    InboundTlsPolicy,
+)
+from tests.unit.report.test_feedback_mail import FAILED
 
 REPORTER = ReportingNode("Example & Söhne <mail>", "dmarc@node.example", "mx1.node.example")
 DAY = 20_787
@@ -45,3 +63,37 @@ def test_an_aggregate_report() -> None:
     assert {row.dkim, row.spf} == {"pass", "fail"}
     assert row.signatures == (InboundDkim("example.com", "s1", "fail", "body hash"),)
     assert row.senders == (InboundSpf("bounce.example.net", "mfrom", "softfail"),)
+
+
+def test_a_tls_report() -> None:
+    policy = TlsPolicySeen("sts", "example.com", ("version: STSv1", "mode: testing"), ("*.example.com",))
+    host = "mx.example.com"
+    expired = TlsRow(policy, "certificate-expired", "198.51.100.1", host, host, "192.0.2.1", "2020")
+    report = tls_report.TlsReport(REPORTER, Period(DAY), "example.com", ((TlsRow(policy), 5), (expired, 2)))
+    octets = gzip.compress(tls_report.written(report))
+    compressed = Compressed(FeedbackKind.TLS, "example.com", Period(DAY), octets)
+    stored = feedback_mail(compressed, REPORTER, Address("a", "b.example"), "mailto:a@b.example", id=5, now_us=1)
+    assert isinstance(stored.content, bytes)
+    found = report_mail.read([stored.content])
+    assert found.problems == ()
+    (read,) = found.reports
+    assert isinstance(read, InboundTls)
+    assert (read.organization, read.begin_s, read.end_s, read.problems) == (
+        "Example & Söhne <mail>", DAY * 86_400, (DAY + 1) * 86_400 - 1, (),
+    )  # fmt: skip
+    failure = InboundTlsFailure("certificate-expired", 2, "198.51.100.1", host, host, "192.0.2.1", "2020")
+    assert read.policies == (
+        InboundTlsPolicy("sts", "example.com", 5, 2, policy.text, policy.hosts, (failure,)),
+    )
+
+
+def test_a_failure_report() -> None:
+    stored = failure_mail(FAILED, REPORTER, Address("a", "b.example"), id=5, now_us=1)
+    assert isinstance(stored.content, bytes)
+    (read,) = report_mail.read([stored.content]).reports
+    assert isinstance(read, InboundFeedback)
+    assert read.is_failure and read.problems == ()
+    assert (read.auth_failure, read.source, read.domains) == ("dmarc", FAILED.source_ip, (FAILED.author,))
+    assert (read.message_id, read.delivery_result, read.arrived_s) == (
+        "<1@example.com>", FAILED.delivery, FAILED.at_us // 1_000_000,
+    )  # fmt: skip

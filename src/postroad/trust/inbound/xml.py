@@ -23,7 +23,7 @@ _CHARACTERS_MAX: Final = TEXT_MAX * 4  # of an element's text; what follows is d
 TOKEN_MAX: Final = 262_144  # octets of a tag, comment or CDATA section: each is read in one uninterrupted step
 MENDED_MAX: Final = 4_194_304  # octets of XML that is mended
 _PIECE: Final = 65_536
-_DECLARATIONS: Final = re.compile(rb"\A(?:\s*+<\?xml[^>]{0,200}+>){1,5}", re.IGNORECASE)
+_DECLARATIONS: Final = re.compile(rb"\A(?:\s{0,50}<\?xml[^>]{0,200}>){1,5}", re.IGNORECASE)
 _STRAY: Final = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
