@@ -37,15 +37,17 @@ from postroad.mail.policy import ACCEPT, reject
 from postroad.mail.returned import Returned
 from postroad.mail.route import Fallback, SetServer, TlsDemand
 from postroad.mail.size_limits import SizeLimits
-from postroad.mail.tls_policy import StsMode, StsPolicy
+from postroad.mail.tls_policy import NO_STS, StsMode, StsPolicy
 from postroad.maps import tables
 from postroad.maps.editions import MapAnswers
 from postroad.maps.fresh import FreshAnswers
 from postroad.node.frames import NoticeWanted
 from postroad.node.offices.permits import PermitOffice
 from postroad.node.offices.sending import SendingOffice
+from postroad.node.offices.sts import StsOffice
 from postroad.node.wiring import forwards
 from postroad.node.wiring.sending import Sending
+from postroad.node.wiring.sts import WorkerSts
 from postroad.protocol import sending as wire_sending
 from postroad.protocol import seven_bit, stuffing
 from postroad.protocol.client import ClientMachine
@@ -88,8 +90,10 @@ from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
 from postroad.store.sqlite.space import Space
 from postroad.store.sqlite.spool import SqliteSpool
+from postroad.store.sts import StsStore
 from postroad.store.verified import VerifiedStore
 from postroad.trust import authres_reading, dkim_verify
+from postroad.trust.sts_fetch import ask_record
 
 Patch = Callable[[Any, str, Any], None]
 replace = msgspec.structs.replace
@@ -1474,3 +1478,50 @@ def the_queue_hears_of_left_mail_while_its_file_is_there(patch: Patch) -> None:
         return True
 
     patch(Drop, "_gone", gone)
+
+
+# -- Policies of MTA-STS
+
+
+@_of("sts")
+def a_policy_is_forgotten_if_it_cannot_be_renewed(patch: Patch) -> None:
+    real = StsOffice._failed
+
+    def failed(self: StsOffice, flight: Any, found: Any, before: Any, now_us: int) -> None:
+        real(self, flight, found, before, now_us)
+        if before is not None:
+            self._forget(self._entries[flight.domain])
+
+    patch(StsOffice, "_failed", failed)
+
+
+@_of("sts")
+def a_policy_ends_with_its_record(patch: Patch) -> None:
+    real = WorkerSts.__call__
+
+    async def asked(self: WorkerSts, domain: str) -> Any:
+        found = await ask_record(domain, self._resolver)
+        return await real(self, domain) if found.id else NO_STS
+
+    patch(WorkerSts, "__call__", asked)
+
+
+@_of("sts")
+def policies_are_not_kept_over_a_restart(patch: Patch) -> None:
+    patch(StsStore, "entries", lambda self: [])
+
+
+@_of("sts")
+def a_policy_is_for_testing_only(patch: Patch) -> None:
+    real = WorkerSts._as_set
+
+    def as_set(self: WorkerSts, answer: Any) -> Any:
+        self._options = replace(self._options, testing=True)
+        return real(self, answer)
+
+    patch(WorkerSts, "_as_set", as_set)
+
+
+@_of("sts")
+def any_host_is_one_of_a_policy(patch: Patch) -> None:
+    patch(StsPolicy, "names", lambda self, host: True)

@@ -23,14 +23,20 @@ from postroad.mail import identifier
 from postroad.mail.event import Accepted, Attempted, Event, Failed, Noted, Removed
 from postroad.node.frames import (
     AskPermits,
+    AskSts,
     AskTokens,
     BansTold,
+    FetchSts,
+    Frame,
     Granted,
     NoticeWanted,
     OpeningFailed,
     PermitWanted,
     ReleasePermit,
     SendingTold,
+    StsChanged,
+    StsFetchDone,
+    StsTold,
     Succeeded,
     TallyForgotten,
     TallyTold,
@@ -44,12 +50,14 @@ from postroad.node.offices.guard import Guard
 from postroad.node.offices.permits import PermitOffice, WorkerPermits
 from postroad.node.offices.rates import RateOffice
 from postroad.node.offices.sending import SendingOffice
+from postroad.node.offices.sts import StsOffice
 from postroad.node.sockets import endpoints
 from postroad.node.wiring.assembly import Assembly
 from postroad.node.wiring.world import Disk, World
 from postroad.operate.operator import OperatorAction, OperatorRequest, OperatorResult, read_request
 from postroad.report.line import human_line
 from postroad.report.log import Log
+from postroad.world.http import fetcher
 from postroad.world.programs import ProgramResult
 from tests.sim import signing, targets
 from tests.sim.by_http import Link
@@ -60,6 +68,7 @@ from tests.sim.names import SimResolver
 from tests.sim.plan import toml
 from tests.sim.process import Process
 from tests.sim.routing import slowed
+from tests.sim.sts import StsDomain
 from tests.sim.users import SimPorter
 from tests.sim.virtual import VirtualClock
 from tests.sim.wire import SimNetwork, Socket
@@ -68,6 +77,7 @@ if TYPE_CHECKING:
     from tests.sim.house import House
 
 LOCAL_DESTINATIONS = 7  # of Maildirs, mbox files, programs, by HTTP, by the porter; a program and a file of aliases
+STS_LOOK_S = 600.0  # how often the office of MTA-STS looks
 GUARD_S = 0.001  # how long a frame of the guard takes
 IN_FLIGHT_S = 60.0  # a delivery whose 250 came longer ago than this before a crash must have been committed
 _WRONG = ("broke:", "internal error", "Traceback", "without their message", "is damaged", "first settlement")
@@ -177,6 +187,8 @@ class Node:
         self.office = self._new_office()
         self.guard = self._new_guard()
         self.sending = house.counts.open(self)
+        self.sts_domain = next((part for part in house.parts if isinstance(part, StsDomain)), None)
+        self.sts = self._new_sts()
         self.well_since = 0.0  # since when all workers are up, the disk is sound and the clock steady
         self.disk_trouble = ""
         self.operated_at = self.died_at = 0.0  # when an operator asked for something, and when a worker ended
@@ -218,6 +230,33 @@ class Node:
             lambda level, text: self.house.trace(f"guard: {text}"),
         )  # fmt: skip
 
+    def _new_sts(self) -> StsOffice:
+        """It has its turns as long as it is the node's."""
+        domain = self.sts_domain
+        made = StsOffice(
+            lambda: options.sts_options(self.settings), self._tell_of_clients,
+            lambda: [each.number for each in self.workers if each.up], self.clock.now_us,
+            lambda level, text: self.house.trace(f"sts: {text}"), random.Random(f"sts {self.house.plan.seed}"),
+            lambda: domain.store(Path(self.settings.state_dir)) if domain is not None else None,
+        )  # fmt: skip
+        if domain is not None:
+            self.house.base.call_later(STS_LOOK_S, self._look_at_sts, made)
+        return made
+
+    def _look_at_sts(self, office: StsOffice) -> None:
+        if office is self.sts and not self.house.closing:
+            office.look()
+            self.house.base.call_later(STS_LOOK_S, self._look_at_sts, office)
+
+    def _ask_sts(self, office: StsOffice, worker: Worker, life: int, octets: bytes) -> None:
+        if office is not self.sts or worker.life != life or worker.process is None:
+            return
+        match read_from_worker(octets):
+            case AskSts(domain, id):
+                office.ask(worker.number, domain, id)
+            case StsFetchDone(question, found):
+                office.fetched(worker.number, question, found)
+
     def _tell_of_clients(self, number: int, frame: ToWorker) -> None:
         """Takes no chance: the times of other frames, and so what a seed means, are as without it."""
         worker = self.workers[number]
@@ -240,6 +279,8 @@ class Node:
                 process.run(assembly.sending.tell_postmaster, text)
             case SendingTold(counts) if worker.up and assembly is not None:
                 process.run(assembly.sending.hear, counts)
+            case (StsTold() | StsChanged() | FetchSts()) as frame if assembly is not None:
+                process.run(assembly.hear_sts, frame)
 
     def _reached(self, office: SendingOffice, number: int, key: str, text: str) -> None:
         self.house.base.call_later(GUARD_S, self.house.counts.reached, office, number, key, text)
@@ -328,6 +369,7 @@ class Node:
             porter=SimPorter(house, name, disk.posix()) if "users" in house.plan.parts else None,
             entropy=random.Random(f"entropy {house.plan.seed} {name}"),
             resolver=lambda dns: SimResolver(house.names),
+            fetcher=partial(self.sts_domain.fetcher, process) if self.sts_domain is not None else fetcher,
             disk=Disk(
                 connect=disk.connect, posix=disk.posix(), free=disk.free, threads=False,
                 commit_s=lambda: 0.0005 + 0.02 * chance.random() ** 3,
@@ -346,9 +388,10 @@ class Node:
             log=log, loop=process, tell=lambda what: (told(what), None)[1], bans=worker.bans,
             tell_sent=partial(house.base.call_later, GUARD_S, house.counts.take, self.sending, worker.number),
             limit_reached=partial(self._reached, self.sending, worker.number),
+            ask_sts=self._asks_sts(worker, process) if self.sts_domain is not None else None,
         )
         if house.sts is not None:
-            assembly._sts = house.sts
+            assembly._sts = house.sts.beside(assembly._sts)
         if house.plan.looked_up:
             lookups, make = random.Random(f"map {house.plan.seed} {name}"), assembly._make
             assembly._make = (  # type: ignore[method-assign]
@@ -356,6 +399,15 @@ class Node:
             )
         self.guard.worker_starts(worker.number)
         process.run(lambda: process.create_task(self._start(worker, process, assembly)))
+
+    def _asks_sts(self, worker: Worker, process: Process) -> Callable[[Frame], None]:
+        later, office, life = self.house.base.call_later, self.sts, worker.life
+
+        def ask(frame: Frame) -> None:
+            if process.alive:
+                later(GUARD_S, self._ask_sts, office, worker, life, encode(frame))
+
+        return ask
 
     async def _start(self, worker: Worker, process: Process, assembly: Assembly) -> None:
         sockets: Any = {endpoint: Socket(str(endpoint)) for endpoint in endpoints(self.settings)}
@@ -439,6 +491,7 @@ class Node:
 
     def _link_ended(self, office: PermitOffice, number: int) -> None:
         office.worker_died(number)
+        self.sts.worker_died(number)
 
     def power_cut(self, again_s: float) -> None:
         """The whole machine, supervisor included."""
@@ -450,6 +503,8 @@ class Node:
         self.guard = self._new_guard()
         self.house.counts.cuts.append(self.clock.now_us())
         self.sending = self.house.counts.open(self)
+        self.sts.close()
+        self.sts = self._new_sts()
         self._reminding = False
         for worker in self.workers:
             self.house.base.call_later(again_s, self._spawn_again, worker)

@@ -16,6 +16,7 @@ from tests.sim.published import Published
 from tests.sim.reporting import Reporting
 from tests.sim.signed_mail import SignedMail
 from tests.sim.sized import Sized
+from tests.sim.sts import StsDomain
 from tests.sim.targets import Targets
 from tests.sim.users import Users
 from tests.sim.variable import Variable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
-    "reporting": Reporting, "origin": Origin, "published": Published, "dkim": SignedMail,
+    "reporting": Reporting, "origin": Origin, "published": Published, "dkim": SignedMail, "sts": StsDomain,
 }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ class Policies(Part):
             self._began.setdefault(end, self.house.base.now)
 
     def told_rcpt(self, host: Host, sender: str, recipient: str, said: str, end: End) -> None:
-        if host.name not in self._told:
+        if host.name not in self._told or not recipient.endswith(f"@{DOMAIN}"):  # it may serve another domain, too
             return
         began = self._began.get(end, self.house.base.now)
         states = self._states(host.name, began - _BEFORE_S, began)

@@ -41,20 +41,33 @@ tls = "sts"
 
 
 class PublishedPolicies:
-    """What workers ask in place of `node.wiring.sts.WorkerSts`."""
+    """What workers ask in place of `node.wiring.sts.WorkerSts`. `others`: of the worker itself, for other domains."""
 
-    def __init__(self, part: Published) -> None:
-        self._part = part
+    def __init__(self, part: Published, others: Any = None) -> None:
+        self._part, self._others = part, others
+
+    def beside(self, others: Any) -> Any:
+        """The same for one worker."""
+        return PublishedPolicies(self._part, others)
 
     async def __call__(self, domain: str, /) -> StsAnswer:
+        if domain != DOMAIN and self._others is not None:
+            found: StsAnswer = await self._others(domain)
+            return found
         await asyncio.sleep(2.0 * self._part.chance.random() ** 4)
         return self._part.answer if domain == DOMAIN else NO_STS
 
     def take(self, *settings: Any) -> None:
-        """They have none."""
+        if self._others is not None:
+            self._others.take(*settings)
+
+    def hear(self, frame: Any) -> None:
+        if self._others is not None:
+            self._others.hear(frame)
 
     def close(self) -> None:
-        """Nothing is open."""
+        if self._others is not None:
+            self._others.close()
 
 
 class Published(Part):

@@ -29,7 +29,7 @@ COMMANDS: Final[Mapping[str, CommandEntry]] = {
     "check": CommandEntry("postroad.cli.check", "check", "Check the configuration and print all problems."),
     "config": CommandEntry("postroad.cli.reference", "config", "Print the reference of all settings, or an example."),
     "dkim": CommandEntry("postroad.cli.dkim", "dkim", "Make, list, rotate and remove the keys that sign mail."),
-    "dns": CommandEntry("postroad.cli.dns", "dns", "Show and check the DNS records that the mail of a domain needs."),
+    "dns": CommandEntry("postroad.cli.dns", "dns", "Show and check DNS records for mail; try TLS policies."),
     "limits": CommandEntry("postroad.cli.limits", "limits", "Show who has sent how much; reset counts."),
     "map": CommandEntry("postroad.cli.maps", "maps", "Show what a map answers to a key, step by step."),
     "queue": CommandEntry(

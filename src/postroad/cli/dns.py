@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from postroad.cli import dns_policy
 from postroad.cli.command import end, print_json, time_us
 from postroad.cli.options import config_option, json_option, settings_of
 
@@ -27,7 +28,11 @@ _MARKS: Final = {"ok": "ok", "advice": "advice", "wrong": "WRONG", "unknown": "u
 
 @click.group()
 def dns() -> None:
-    """Show the DNS records that the mail of a domain needs, and compare them with what the DNS says."""
+    """Show the DNS records that the mail of a domain needs, and compare them with what the DNS says. Show the TLS
+    policy of another domain."""
+
+
+dns.add_command(dns_policy.policy)
 
 
 _address_option = click.option(

@@ -442,7 +442,9 @@ def mx_options(settings: Settings) -> MxOptions:
 
 
 def sts_options(settings: Settings) -> StsOptions:
-    return _into(StsOptions, settings.mta_sts, loopback=settings.mx.loopback, is_on=False)
+    demands = (routing_tls(settings), *(hop.tls for hop in settings.next_hop))
+    is_on = TlsDemand.STS in demands or bool(settings.routing.tls_policy_maps)
+    return _into(StsOptions, settings.mta_sts, loopback=settings.mx.loopback, is_on=is_on)
 
 
 def srs_options(settings: Settings) -> SrsOptions:

@@ -11,7 +11,7 @@ import ssl
 from typing import Any, Final, assert_never
 
 from postroad.mail.route import HostProof
-from postroad.mail.tls_policy import HostPolicy, TlsFailure
+from postroad.mail.tls_policy import HostPolicy, PolicyKind, TlsFailure
 from postroad.trust import certificate, dane
 from postroad.trust.dane import Fault
 from postroad.world.tls import Proof
@@ -32,6 +32,8 @@ def fault_of(policy: HostPolicy | None, proof: HostProof, transport: Any, now_us
     if policy is None:
         return None
     match proof:
+        case HostProof.NAME if policy.kind is PolicyKind.STS:
+            return _without_dns_names(chain(transport))
         case HostProof.NOTHING | HostProof.NAME:
             return None
         case HostProof.DANE:
@@ -69,6 +71,14 @@ def _other_names(policy: HostPolicy, shown: tuple[bytes, ...]) -> Fault | None:
     names = ", ".join(certificate.names_of(found)[:5]) or "no name"
     text = f"its certificate is for {names}, not for {' or '.join(policy.names)}"
     return Fault(TlsFailure.CERTIFICATE_HOST_MISMATCH, text)
+
+
+def _without_dns_names(shown: tuple[bytes, ...]) -> Fault | None:
+    """RFC 8461 §4.2: the name must be a DNS name of the certificate; OpenSSL would take its common name, too."""
+    found = certificate.read(shown[0]) if shown else None
+    if found is None or certificate.has_dns_names(found):
+        return None
+    return Fault(TlsFailure.CERTIFICATE_HOST_MISMATCH, "its certificate has no DNS names, and its common name is none")
 
 
 def _other_fingerprint(policy: HostPolicy, shown: tuple[bytes, ...]) -> Fault | None:

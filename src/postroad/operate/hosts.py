@@ -32,10 +32,12 @@ from postroad.route import mx
 from postroad.route.choosing import NOBODYS
 from postroad.route.domain_maps import KnownRoute, mapped_domains
 from postroad.route.domains import OwnNames
+from postroad.route.mx import Told
 from postroad.route.path_maps import PathRoute
 from postroad.route.relocated import RelocatedRoute
 from postroad.route.report_mailboxes import ReportRoute
 from postroad.route.table import RoutingTable
+from postroad.route.tls_maps import TlsPolicyMaps
 from postroad.route.transport_maps import TransportMaps
 from postroad.world.clock import SystemClock
 from postroad.world.dns import DnsAnswer, DnsResolver, DnsStatus, MxRecord, Resolver, TlsaRecord
@@ -138,7 +140,7 @@ async def way(settings: Settings, written: str, resolver: Resolver, asked: Asked
     followed = await follow(settings, ourselves, recipient)
     if followed.problem:
         return WayFacts(written, problem=followed.problem, changes=renamed.changes, steps=followed.steps)
-    router = _Router(settings, ourselves)
+    router = Router(settings, ourselves)
     try:
         facts = [
             await _sent(settings, ourselves, router, resolver, envelope, each) for each in followed.ends or (recipient,)
@@ -160,7 +162,7 @@ async def way(settings: Settings, written: str, resolver: Resolver, asked: Asked
 
 
 async def _sent(
-    settings: Settings, ourselves: OwnNames, router: _Router, resolver: Resolver, envelope: Envelope,
+    settings: Settings, ourselves: OwnNames, router: Router, resolver: Resolver, envelope: Envelope,
     recipient: Recipient,
 ) -> WayFacts:
     """Where the mail for a recipient goes that is in the queue."""
@@ -201,8 +203,9 @@ def _is_passed_over(hop: Hop) -> bool:
     return hop.policy is not None and hop.policy.passed_over
 
 
-class _Router:
-    """Finds destinations as a worker does, but with maps of this process. Close it."""
+class Router:
+    """Finds destinations as a worker does, but with maps of this process. Close it. `told`: how much TLS maps demand
+    (`route.mx`); None: none are set."""
 
     def __init__(self, settings: Settings, ourselves: OwnNames) -> None:
         from postroad.config import options
@@ -210,11 +213,14 @@ class _Router:
         self._settings, self._ourselves = settings, ourselves
         self._maps: Maps | None = None
         self._problem = ""
+        self.told: Told | None = None
         routed, outlets = options.routing_options(settings), options.outlet_options(settings)
         local = (name for each in routed.mapped_local for name in each.domain_maps)
         relay = (name for each in routed.mapped_relay for name in each.domain_maps)
         paths = (name for each in (*routed.local, *routed.mapped_local) for name in each.path_maps)
-        names = (*routed.transport_maps, *local, *relay, *paths, *settings.rewrite.relocated_maps)
+        names = (
+            *routed.transport_maps, *local, *relay, *paths, *settings.rewrite.relocated_maps, *routed.tls_policy_maps
+        )
         self._mailboxes = options.report_mailboxes(settings)
         self._route: DestinationOf = RoutingTable(routed, ourselves, outlets=outlets).route
         if not names:
@@ -224,6 +230,8 @@ class _Router:
             self._problem = "; ".join(map(str, maps))
             return
         self._maps = maps
+        if routed.tls_policy_maps:
+            self.told = TlsPolicyMaps(maps.named(routed.tls_policy_maps)).told
         table = RoutingTable(routed, ourselves, mapped_domains(routed, maps.named), outlets)
         route: DestinationOf = table.route
         if routed.transport_maps:

@@ -54,6 +54,15 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower().removesuffix(".") for name in names)
 
 
+def has_dns_names(certificate: x509.Certificate) -> bool:
+    """Whether it has names besides its common name."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except Exception:  # there is no such extension, or it cannot be read
+        return False
+    return bool(found.get_values_for_type(x509.DNSName))
+
+
 def is_named(certificate: x509.Certificate, wanted: tuple[str, ...]) -> bool:
     """Whether it has one of these names. ``.example.org`` wants any name below that domain."""
     return any(_fits(name, want) for name in names_of(certificate) for want in wanted)

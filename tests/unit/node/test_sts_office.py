@@ -155,7 +155,7 @@ def test_while_the_new_policy_cannot_be_fetched_the_old_one_holds(node: Node) ->
 def test_ids_that_flicker_cause_few_fetches(node: Node) -> None:
     node.know(policy())
     for _ in range(50):
-        node.wait(1)
+        node.wait(REFETCH_S / 60)
         for id in ("2", "1", "3"):
             told = node.ask(id)
             assert told is not None and told.answer.policy == policy()

@@ -14,6 +14,7 @@ from postroad.mail.route import Destination, Hop, HostProof, Route, TlsDemand, T
 from postroad.mail.tls_policy import PolicyKind, StsAnswer, StsMode, StsPolicy, TlsFailure
 from postroad.route.domains import OwnNames
 from postroad.route.mx import MxOptions, hops
+from postroad.route.securing import find_tlsa
 from postroad.world.dns import DnsAnswer, DnsStatus, MxRecord, TlsaRecord
 
 FOUND, NODATA, ERROR = DnsStatus.FOUND, DnsStatus.NODATA, DnsStatus.ERROR
@@ -149,6 +150,12 @@ async def test_an_error_is_never_taken_for_no_records() -> None:
         hop = await hop_of(by_mx(tls), {TLSA: bogus}, sts(StsMode.ENFORCE, "mx.h.example"))
         assert hop.policy is not None and hop.policy.passed_over
         assert hop.policy.failure is TlsFailure.DNSSEC_INVALID and "SERVFAIL" in hop.policy.text
+
+
+async def test_addresses_that_are_lost_between_two_questions_prove_nothing() -> None:
+    """The host was found; a moment later nobody answers whether its addresses are proved."""
+    lost = DnsAnswer(ERROR, (), "SERVFAIL", name="mx.h.example")
+    assert (await find_tlsa("mx.h.example", 25, Told({("mx.h.example", "A"): lost}))).trouble == "SERVFAIL"
 
 
 async def test_useless_records_demand_encryption() -> None:

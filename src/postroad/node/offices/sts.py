@@ -32,7 +32,7 @@ from postroad.trust.sts_fetch import StsFetched, StsOptions
 DAY_S: Final = 86_400
 RETRY_S: Final = 300  # RFC 8461 §3.3: five minutes or longer
 RETRY_MAX_S: Final = 6 * 3_600
-REFETCH_S: Final = 60  # a policy that was just fetched is not fetched again, though the id is another one already
+REFETCH_S: Final = 10  # a policy that was just fetched is not fetched again, though the id is another one already
 REFRESH_MIN_S: Final = 3_600  # a policy that ends sooner is fetched again when mail is sent
 UNUSED_S: Final = 30 * DAY_S  # a policy by which nothing was sent for so long is not renewed any more
 FAILURES_MAX: Final = 10_000  # domains of which is remembered that the last fetch failed
