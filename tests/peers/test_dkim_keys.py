@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.peers.harness.knot import Knot
-from tests.peers.harness.postroad import Node
+from tests.peers.harness.postroad import Node, next_hop
 from tests.peers.harness.process import until
+from tests.peers.harness.remote import Dialog, Remote
 
 pytestmark = pytest.mark.peer
 
@@ -99,3 +101,53 @@ def test_a_change_of_the_files_by_hand_is_found(tmp_path: Path, knot: Knot) -> N
         moved.write_bytes((other.state / "dkim" / f"{ZONE}.json").read_bytes())
         moved.chmod(0o600)
         _wait_states(node, moved="signing")
+
+
+def _selectors(content: bytes) -> set[str]:
+    """Of the signatures on a message."""
+    found = (each.split(b" s=")[1].split(b";")[0] for each in content.split(b"DKIM-Signature:")[1:])
+    return {each.decode() for each in found}
+
+
+def test_mail_has_the_signature_of_the_key_that_signs_now(tmp_path: Path, knot: Knot) -> None:
+    busy = [True]
+
+    def rule(dialog: Dialog, verb: str, argument: str) -> str | None:
+        return "451 4.3.0 later" if verb == "RCPT" and "waits@" in argument and busy[0] else None
+
+    with Remote(rule=rule) as remote:
+        settings = {"next_hop": [next_hop("*", remote.port)], "queue": {"retry_first_s": 5}}
+        with _node(tmp_path, knot, **settings) as node:
+            assert _signed_by(node, remote, "1") == set()
+            records = node.command("dkim", "add", ZONE, "--selector", "a", "--algorithm", "ed25519")
+            assert _signed_by(node, remote, "2") == set()
+            knot.change(ZONE, records)
+            _wait_states(node, a="signing")
+            assert _signed_by(node, remote, "3") == {"a"}
+            _send(node, "late", to="waits@example.net")
+            more = node.command("dkim", "rotate", ZONE, "--selector", "b")
+            assert _signed_by(node, remote, "4") == {"a"}
+            knot.change(ZONE, records + more)
+            node.wait_log("the key b of signed.example signs from now on")
+            busy[0] = False
+            assert _signed_by(node, remote, "5") == {"b"}
+            # The message that waited is signed at each attempt anew, and so has the new key.
+            assert _selectors(_arrived(remote, "late")) == {"b"}
+            node.command("dkim", "remove", ZONE, "--yes")
+            assert _signed_by(node, remote, "6") == set()
+
+
+def _signed_by(node: Node, remote: Remote, subject: str) -> set[str]:
+    """Send a message, and wait until it has arrived."""
+    _send(node, subject)
+    return _selectors(_arrived(remote, subject))
+
+
+def _send(node: Node, subject: str, to: str = "bob@example.net") -> None:
+    text = f"From: <ada@{ZONE}>\r\nTo: <{to}>\r\nSubject: {subject}.\r\n\r\nHello\r\n"
+    with smtplib.SMTP("127.0.0.1", node.port) as client:
+        client.sendmail(f"ada@{ZONE}", [to], text)
+
+
+def _arrived(remote: Remote, subject: str) -> bytes:
+    return remote.wait_for(lambda each: f"Subject: {subject}.\r\n".encode() in each.content).content

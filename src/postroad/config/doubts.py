@@ -45,6 +45,7 @@ from postroad.protocol.offer import Dialect
 from postroad.route.table import demand_of
 from postroad.world import tls
 from postroad.world.clock import SystemClock
+from postroad.world.key_digests import key_digest
 from postroad.world.problem import Problem
 from postroad.world.system import own_addresses
 
@@ -59,6 +60,15 @@ def find(settings: Settings, now_s: float) -> list[Finding]:
     with rights(settings):
         found = [finding for look in _LOOKS for finding in look(settings, now_s)]
     return [*found, *exposure.find(settings)]
+
+
+def _next_certificates(settings: Settings, now_s: float) -> Iterator[Finding]:
+    """The node itself does not need them."""
+    for index, path in enumerate(settings.tls.next_certificates):
+        digest = key_digest(str(path))
+        if isinstance(digest, Problem):
+            text = f"{digest.where}: {digest.text}; `postroad dns show` has no TLSA record for it"
+            yield Finding((("tls", "next_certificates", index),), text, digest.remedy)
 
 
 def _hostname(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -503,5 +513,5 @@ _LOOKS: Final[tuple[Callable[[Settings, float], Iterator[Finding]], ...]] = (
     _hostname, _certificates, _introspection, _http, _dovecot, _circles, _unused_next_hops, _recipients, _maildirs,
     _maps, _space, _listeners, _extensions, _trust, _without_effect, _wide_networks, _passwords_without_proof, _lmtp,
     _lmtp_without_proof, _ghosts, _lost_reports, overlaps.find, map_values.find,
-    nobody.find, alias_outlets.find, dkim_doubts.find,
+    _next_certificates, nobody.find, alias_outlets.find, dkim_doubts.find,
 )  # fmt: skip

@@ -58,7 +58,6 @@ from postroad.world import tls
 from postroad.world.clock import SystemClock
 from postroad.world.files import open_file
 from postroad.world.identity import account, is_group
-from postroad.world.key_digests import key_digest
 from postroad.world.problem import Problem, not_utf8, unreadable
 
 
@@ -121,10 +120,6 @@ def _found(key: Path, problem: Problem) -> Finding:
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
-    for index, path in enumerate(settings.tls.next_certificates):
-        digest = key_digest(str(path))
-        if isinstance(digest, Problem):
-            yield _found(("tls", "next_certificates", index), digest)
     options = server_tls_options(settings)
     if options is None:
         return

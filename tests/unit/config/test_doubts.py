@@ -492,3 +492,15 @@ def test_a_mailbox_that_a_setting_names_and_that_is_not_there(
     assert all("There is no mailbox and no alias" in line for line in found)
     by_map = f'alias_maps = ["m"]\n{text}[rewrite]\nalways_bcc = "{copy}"\n[[map]]\nname = "m"\nkind = "inline"\n'
     assert told(tmp_path, by_map + 'entries = ["z@example.org ada"]\n') == []
+
+
+def test_next_certificates_that_cannot_be_read_are_a_doubt(tmp_path: Path) -> None:
+    (tmp_path / "next.pem").write_text("no key")
+    for name, text in (("next.pem", "has no certificate and no key"), ("gone.pem", "there is no such file")):
+        whole = f'{RIGHT}[tls]\nnext_certificates = ["{name}"]\n'
+        path = tmp_path / "postroad.toml"
+        found = parse(whole, path, files=False)
+        assert isinstance(found, Settings), found
+        [doubt] = [each for each in warnings(path, found, time.time()) if "next_certificates" in each.key]
+        assert text in doubt.text
+        assert "has no TLSA record" in doubt.text
