@@ -165,9 +165,10 @@ class Signing:
                 return UNSIGNED
         if keys.edition != self._edition:
             self._forget()
-        if isinstance(content, bytes) and len(content) <= LOOP_MAX:
+        left = plan if content is job.content else None  # what is still to be converted, piece by piece
+        if isinstance(content, bytes) and len(content) <= LOOP_MAX and left is None and not line_max:
             return self._small(keys, job, content, plan, prefix, seals)
-        form = Form(job.envelope, content, prefix, plan if content is job.content else None, line_max, seals)
+        form = Form(job.envelope, content, prefix, left, line_max, seals)
         return self._on_thread(_key_of(form), form, keep=True)
 
     def _concerns(self, envelope: Envelope, final: bool) -> bool:

@@ -120,8 +120,11 @@ def test_what_is_sent_is_signed(
 
 @pytest.mark.parametrize("size", [1, 40_000])
 @pytest.mark.parametrize("in_file", [False, True])
-def test_converted_to_seven_bits(tmp_path: Path, files: tuple[NamedKey, ...], size: int, in_file: bool) -> None:
-    options = DeliverOptions(whole_max=65_536, piece_size=8192)
+@pytest.mark.parametrize("whole_max", [0, 65_536])
+def test_converted_to_seven_bits(
+    tmp_path: Path, files: tuple[NamedKey, ...], size: int, in_file: bool, whole_max: int
+) -> None:
+    options = DeliverOptions(whole_max=whole_max, piece_size=8192)
     stage = Stage("PIPELINING SIZE", signing=signing(DkimOutOptions(keys=files)), options=options)
     head = MESSAGE.partition(b"\r\n\r\n")[0]
     content = head + b"\r\n\r\n" + "Grüße aus Köln, überall\r\n".encode() * size
