@@ -142,7 +142,12 @@ def _outbound_tls(settings: Settings) -> Iterator[Finding]:
     places = {options.ca_file: "ca_file"}
     if options.certificate is not None:
         places |= {options.certificate.certificate: "certificate", options.certificate.key: "key"}
-    for problem in tls.ClientTls(options).problems():
+    client = tls.ClientTls(options)
+    for index, hop in enumerate(settings.next_hop):
+        made = client.context(tls.Proof.NOTHING, ciphers=hop.tls_ciphers)
+        if hop.tls_ciphers and isinstance(made, Problem) and made.where == "ciphers":
+            yield Finding((("next_hop", index, "tls_ciphers"),), made.text, made.remedy)
+    for problem in client.problems():
         key = places.get(problem.where, problem.where)
         if key in places.values():
             yield _found((*here, key), problem)

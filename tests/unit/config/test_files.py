@@ -129,6 +129,11 @@ CASES: list[tuple[str, Callable[[Path], None], tuple[str, int, str, str]]] = [
         _say('key = "tls.key"', 'key = "tls.key"\nciphers = "ROT13"'),
         ("postroad.toml", 7, "tls.ciphers", "OpenSSL knows none"),
     ),
+    (
+        "no ciphers for a next hop",
+        _say('username = "example"', 'username = "example"\ntls_ciphers = "ROT13"'),
+        ("postroad.toml", 22, "next_hop[1].tls_ciphers", "OpenSSL knows none"),
+    ),
     ("no roots", _remove("roots.pem"), ("postroad.toml", 10, "outbound.tls.ca_file", "no such file")),
     ("no accounts", _remove("users"), ("postroad.toml", 12, "auth.users", "no such file")),
     ("a faulty account", _write("users", "\nalice\n"), ("users", 2, "auth.users", "name:hash:addresses")),
