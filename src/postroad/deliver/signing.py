@@ -384,8 +384,8 @@ def _signed(
             return SignedForm(why_not="it has a signature of the same key")
         if left != signer.keys:
             signer = keys.signer(left)
-    names = tuple(key_name(key.selector, key.domain) for key in signer.keys)
-    return SignedForm(signer.sign(head, digest, now_s), names, "; ".join(chosen.troubles))
+    why_not = "; ".join(chosen.troubles) if chosen.troubles else ""
+    return SignedForm(signer.sign(head, digest, now_s), signer.key_names, why_not)
 
 
 def _sealing_author(options: DkimOutOptions) -> Address:

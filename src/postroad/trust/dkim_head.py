@@ -52,9 +52,13 @@ class SignedHead:
         return b"\r\n".join(taken)
 
     def taken(self, names: Iterable[bytes], canonicalization: Canonicalization) -> list[bytes]:
+        return self.picked(self.picks(names, canonicalization), canonicalization)
+
+    def picks(self, names: Iterable[bytes], canonicalization: Canonicalization) -> list[tuple[bytes, int]]:
+        """Which fields `names` take: the name of each, and its place among those of the name."""
         lines = self.lines(canonicalization)
         left: dict[bytes, int] = {}
-        taken = []
+        picks = []
         for name in names:
             of_name = lines.get(name)
             if of_name is None:
@@ -62,8 +66,16 @@ class SignedHead:
             at = left.get(name, len(of_name)) - 1
             if at >= 0:
                 left[name] = at
-                taken.append(of_name[at])
-        return taken
+                picks.append((name, at))
+        return picks
+
+    def picked(self, picks: Iterable[tuple[bytes, int]], canonicalization: Canonicalization) -> list[bytes]:
+        lines = self.lines(canonicalization)
+        return [lines[name][at] for name, at in picks]
+
+    def counts(self, canonicalization: Canonicalization) -> tuple[tuple[bytes, int], ...]:
+        """How many fields there are of each name. Equal counts lead to equal `picks`."""
+        return tuple([(name, len(of_name)) for name, of_name in self.lines(canonicalization).items()])
 
     def lines(self, canonicalization: Canonicalization) -> Mapping[bytes, list[bytes]]:
         """All fields by their names in lower case, made once."""
@@ -87,7 +99,7 @@ def canonical(field: bytes, canonicalization: Canonicalization) -> bytes:
     """One field, without its last CRLF."""
     if canonicalization is Canonicalization.SIMPLE:
         return field
-    name, _, value = _unfolded(field).partition(b":")
+    name, _, value = unfolded(field).partition(b":")
     return name.rstrip(b" ").lower() + b":" + value.strip(b" ")
 
 
@@ -96,14 +108,14 @@ def without_signature_data(field: bytes) -> bytes:
     return _SIGNATURE_DATA.sub(rb"\1", field, count=1)
 
 
-def _unfolded(octets: bytes) -> bytes:
+def unfolded(octets: bytes) -> bytes:
     """Lines that go on put together, runs of white space as one space."""
     return reduced(octets.replace(b"\r\n\t", b" ").replace(b"\r\n ", b" "))
 
 
 def _relaxed_lines(section: bytes) -> _Lines:
     lines: _Lines = {}
-    for line in _unfolded(section).split(b"\r\n"):
+    for line in unfolded(section).split(b"\r\n"):
         name, _, value = line.partition(b":")
         name = name.rstrip(b" ").lower()
         lines.setdefault(name, []).append(name + b":" + value.strip(b" "))

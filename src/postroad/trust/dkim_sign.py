@@ -15,7 +15,7 @@ import binascii
 import hashlib
 import re
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -33,10 +33,11 @@ from cryptography.hazmat.primitives.serialization import (
 from msgspec import Meta
 
 from postroad.trust.dkim_body import BodyForm, BodyHashes, Canonicalization
-from postroad.trust.dkim_head import SignedHead, body_start, canonical
+from postroad.trust.dkim_head import SignedHead, body_start, canonical, unfolded
 from postroad.trust.dkim_key import RSA_MAX, RSA_MIN, KeyKind
-from postroad.trust.dkim_signature import DkimSignature, parse_signature
+from postroad.trust.dkim_signature import DkimSignature, key_name, parse_signature
 
+PLANS_MAX: Final = 1_000  # kinds of header sections of which is remembered what is signed
 NAMES_MAX: Final = 200  # names in h= of a field that we write; more instances of a field are not signed
 FIELD_NAME: Final = b"dkim-signature"
 _LINE: Final = 76  # columns to which a field is folded
@@ -160,37 +161,54 @@ def public_record(private: RSAPrivateKey | Ed25519PrivateKey) -> str:
     return f"v=DKIM1; k=ed25519; p={base64.b64encode(octets).decode()}"
 
 
+class _Plan(NamedTuple):
+    """`picks`: the name and place of each field that is signed, in the order of h=."""
+
+    picks: tuple[tuple[bytes, int], ...]
+    folded: bytes
+
+
 class DkimSigner:
     """Signs for one domain with all its keys."""
 
-    __slots__ = ("_first", "_forms", "_lifetime_s", "_names", "form", "keys")
+    __slots__ = ("_first", "_forms", "_lifetime_s", "_names", "_plans", "form", "key_names", "keys")
 
     def __init__(self, keys: tuple[SigningKey, ...], options: SigningOptions) -> None:
         self.form = BodyForm(options.body)
         self.keys = keys
+        self.key_names = tuple([key_name(key.selector, key.domain) for key in keys])  # where the DNS has them
+        self._plans: dict[tuple[tuple[bytes, int], ...], _Plan] = {}
         self._forms = options.head
         self._lifetime_s = options.lifetime_s
         self._names = signed_names(options)
-        self._first = [_first_line(key, options) for key in keys]
+        first = [_first_line(key, options) for key in keys]
+        self._first = [(each, canonical(each, options.head)) for each in first]
 
     def sign(self, head: SignedHead, body_hash: bytes, now_s: int) -> bytes:
         """The fields to put on top of the message, each with its CRLF. `head`: the header section as it leaves,
         `body_hash`: the digest of the body in `form`."""
-        names = taken_names(head, self._names, self._forms)
-        signed = head.taken(names, self._forms)
-        ends = f" x={now_s + self._lifetime_s};" if self._lifetime_s else ""
+        counts = head.counts(self._forms)
+        plan = self._plans.get(counts) or self._plan(head, counts)
+        ends = b" x=%d;" % (now_s + self._lifetime_s) if self._lifetime_s else b""
         rest = b"\r\n t=%d;%s\r\n h=%s;\r\n bh=%s;\r\n b=" % (
-            now_s,
-            ends.encode(),
-            folded_names(names),
-            base64.b64encode(body_hash),
-        )
-        fields = []
-        for key, first in zip(self.keys, self._first, strict=True):
-            field = first + rest
-            digest = hashlib.sha256(b"\r\n".join([*signed, canonical(field, self._forms)])).digest()
-            fields.append(field + folded_data(sign_digest(key, digest)) + b"\r\n")
+            now_s, ends, plan.folded, base64.b64encode(body_hash)
+        )  # fmt: skip
+        of_all = hashlib.sha256(b"".join([line + b"\r\n" for line in head.picked(plan.picks, self._forms)]))
+        last = rest if self._forms is Canonicalization.SIMPLE else unfolded(rest)
+        fields: list[bytes] = []
+        for key, (first, canonical_first) in zip(self.keys, self._first, strict=True):
+            of_key = of_all.copy()
+            of_key.update(canonical_first + last)
+            fields += (first, rest, folded_data(sign_digest(key, of_key.digest())), b"\r\n")
         return b"".join(fields)
+
+    def _plan(self, head: SignedHead, counts: tuple[tuple[bytes, int], ...]) -> _Plan:
+        """What is signed of a header section with so many fields of each name, and how h= says it."""
+        names = taken_names(head, self._names, self._forms)
+        if len(self._plans) >= PLANS_MAX:
+            self._plans.clear()
+        made = self._plans[counts] = _Plan(tuple(head.picks(names, self._forms)), folded_names(names))
+        return made
 
     def sign_content(self, content: bytes, now_s: int) -> bytes:
         """`sign` for a whole message that is in memory."""
