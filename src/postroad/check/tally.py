@@ -227,7 +227,7 @@ class TallyOffice:
             for counts in table.values():
                 if number in counts:
                     counts[_GONE] = counts.get(_GONE, 0) + counts.pop(number)
-        self._spread(changed, [()] * len(self._now))
+        self._spread(number, changed, [()] * len(self._now))
 
     def take_counts(self, worker: int, told: TallyFrame) -> None:
         """The counts of a worker that have changed."""
@@ -241,7 +241,7 @@ class TallyOffice:
         for place, (number, changed, _) in enumerate(windows):
             if changed:
                 self._add(place, number, worker, changed)
-        self._spread(sessions, [changed for _, changed, _ in windows])
+        self._spread(worker, sessions, [changed for _, changed, _ in windows])
         for place, (number, changed, _) in enumerate(windows):
             if number == self._numbers[place]:
                 for key in changed:
@@ -299,9 +299,9 @@ class TallyOffice:
         limit = self._limit(key)
         return limit > 0 and 2 * self._total(key, place) >= limit
 
-    def _spread(self, sessions: Iterable[str], windows: Sequence[Iterable[str]]) -> None:
-        """Tell the workers what they should know of these keys. Who has told it hears it, too: it may be the first to
-        come near the limit, and does not know then what the others had before."""
+    def _spread(self, teller: int, sessions: Iterable[str], windows: Sequence[Iterable[str]]) -> None:
+        """Tell the workers what they should know of these keys. Who has told it hears it, too, unless it is alone: it
+        may be the first to come near the limit, and does not know then what the others had before."""
         keys = []
         for key in sessions:
             counts, limit = self._sessions.get(key, {}), self._limit(key)
@@ -316,7 +316,7 @@ class TallyOffice:
         near = [[key for key in changed if self._is_near(key, place)] for place, changed in enumerate(windows)]
         if not keys and not any(near):
             return
-        for number in self._workers:
+        for number in self._workers - {teller} if len(self._workers) == 1 else self._workers:
             heard = {key: _others(self._sessions.get(key, {}), number) if key in self._known else 0 for key in keys}
             self._send(number, (heard, self._windows_for(number, near)))
 
@@ -327,7 +327,7 @@ class TallyOffice:
                 {key: _others(now[key], number) for key in wanted if key in now},
                 {key: _others(before[key], number) for key in wanted if key in before},
             )
-            for place, (now, before, wanted) in enumerate(zip(self._now, self._before, keys, strict=True))
+            for place, (now, before, wanted) in enumerate(zip(self._now, self._before, keys, strict=False))
         )
 
 
