@@ -238,3 +238,19 @@ def test_postfix_brings_reports_for_a_relay_domain(place: Path) -> None:
             made.wait_empty()
             assert len(remote.transactions) == 1
         assert made.json("reports", "--json")["mails"] == 2
+
+
+def test_a_node_that_stops_while_it_reads_reads_again(place: Path) -> None:
+    settings = {
+        "domain": [local_domain("here.example", ["ada"])], "shutdown_s": 2,
+        "report_mailboxes": {"addresses": ["dmarc@here.example"], "deliver": "unread"},
+    }
+    rows = [samples.record(f"10.{a}.{b}.1", 1) for a in range(200) for b in range(250)]
+    large = samples.packed(samples.aggregate(rows, report_id="large"))
+    with Node(place / "stopping", settings) as made:
+        send(made, "dmarc@here.example", samples.mail(samples.part("application/gzip", large)))
+        made.restart()
+        made.wait_log("read: a DMARC report of Reporter Inc. for example.org", within_s=90)
+        found = made.json("reports", "dmarc", "--json")
+        assert (found["reports"], found["messages"]) == (1, 50_000)
+        assert made.json("reports", "--json")["duplicates"] == 0

@@ -189,12 +189,17 @@ class Opener:
         return [each.in_words(now) for each in there]
 
     def cancel(self) -> None:
-        """End all openings under way: their `opened` is called with a deferral."""
+        """End all openings under way, for ever: their `opened` is called with a deferral, and no report is read any
+        more."""
+        if self._reader is not None:
+            self._reader.stop()
         for task in self._tasks:
             self._loop.call_soon(task.cancel)  # not before it has begun: it is to call `opened`
 
     async def end_programs(self) -> None:
         """End the programs that run, and their whole groups; the outcome of each has been told by then."""
+        if self._reader is not None:
+            self._reader.stop()
         ends = [courier.end() for courier in (*self._busy, *self._delegated, *self._reading)]
         await asyncio.gather(*ends)
 

@@ -44,6 +44,10 @@ _REST: Final = 3.0  # after t seconds of work, a rest of 3t: a quarter of a core
 _NAMED_MAX: Final = 3  # reports that the text of an attempt names
 _UNSIGNED: Final = "a TLS report without a valid DKIM signature of its reporter (RFC 8460 §3)"
 
+class _Stopped(Exception):
+    """The worker stops: what is being read is given up."""
+
+
 _Opened = Callable[[Courier | Attempt], None]
 Open = Callable[[Destination, _Opened, Callable[[Courier], None]], None]
 
@@ -60,6 +64,7 @@ class ReportReader:
         self._now = now
         self._sleep = sleep
         self._begun = 0.0
+        self._stopped = False
         self.take(name, options)
 
     def take(self, name: str, options: ReportMailboxOptions) -> None:
@@ -73,13 +78,16 @@ class ReportReader:
         try:
             found = self._store.find(job.envelope.id)
             return found if found is not None else self._keep(job, now_us)
+        except _Stopped:
+            return deferred("4.3.2", "the reading of its reports was broken off")
         except KeepingFailed as error:
             return deferred("4.3.1" if error.full else "4.3.0", f"its reports cannot be kept: {error}")
         except OSError as error:
             return deferred("4.3.0", f"the content cannot be read: {error.strerror or error}")
 
-    def close(self) -> None:
-        self._store.close()
+    def stop(self) -> None:
+        """Gives up what is being read: the worker stops, and would wait for the thread. It may be called anywhere."""
+        self._stopped = True
 
     def _keep(self, job: Job, now_us: int) -> KeptMail:
         envelope = job.envelope
@@ -109,7 +117,7 @@ class ReportReader:
             found = report_mail.read(
                 pieces(job.envelope, job.content), self.options.limits, self._breathe, self._authserv_ids
             )
-        except OSError:
+        except (OSError, _Stopped):
             raise
         except Exception as error:  # a fault of ours must not keep the mail from its mailbox
             _LOG.exception("reading a report")
@@ -117,6 +125,8 @@ class ReportReader:
         return without_unsigned(found)
 
     def _breathe(self) -> None:
+        if self._stopped:
+            raise _Stopped
         worked_s = self._now() - self._begun
         if worked_s >= _WORK_S:
             self._sleep(worked_s * _REST)

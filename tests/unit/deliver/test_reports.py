@@ -151,6 +151,15 @@ def test_it_rests(store: ReportStore) -> None:
     assert rests and set(rests) == {3.0}
 
 
+def test_a_worker_that_stops_does_not_wait_for_it(store: ReportStore) -> None:
+    reading = reader(store)
+    reading.stop()
+    found = reading.read(job(), NOW_US)
+    assert isinstance(found, Result) and (found.outcome, found.status) == (Outcome.DEFERRED, "4.3.2")
+    assert store.mails() == []
+    assert read(reader(store), job()).state == MailState.READ, "the next worker reads it"
+
+
 class Inner:
     """The courier of the mailbox itself."""
 
