@@ -20,6 +20,7 @@ import spf
 
 from postroad.trust import keyring
 from postroad.trust.dkim_key import KeyKind
+from postroad.world.key_digests import KeyDigest, key_digest
 from tests.peers.harness import need, ports
 from tests.peers.harness.certificates import Authority
 from tests.peers.harness.knot import Knot
@@ -247,6 +248,20 @@ def _cut(text: str) -> str:
     """Other digests in the TLSA records."""
     lines = [line[:-8] + "00000000" if " IN TLSA " in line else line for line in text.splitlines()]
     return "\n".join(lines)
+
+
+def test_tlsa_records_of_an_authority_are_judged_as_senders_do(place: Place) -> None:
+    authority = key_digest(str(place.authority.file))
+    assert isinstance(authority, KeyDigest)
+    others = "\n".join(line for line in place.show().splitlines() if " IN TLSA " not in line)
+    place.policy.text = json.loads(place.show("--json"))["policy_file"].encode()
+    name = ("TLSA", f"_25._tcp.{HOST}")
+    # The node does not send the certificate of the authority, so its digest proves nothing; all of it does.
+    for value, wrong in ((f"2 1 1 {authority.sha256}", {name}), (f"2 0 0 {authority.chain[0].hex()}", set())):
+        place.publish(f"{others}\n_25._tcp.{HOST}. IN TLSA {value}")
+        assert _wrong(place.check()) == wrong
+    place.publish(f"{others}\n_25._tcp.{HOST}. IN TLSA 1 1 1 {'ab' * 32}")
+    assert "of use for SMTP" in place.check(code=0)[name]["told"]
 
 
 def test_policy_file_reverse_name_and_a_dns_that_does_not_answer(place: Place) -> None:

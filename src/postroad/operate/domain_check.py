@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from postroad.mail.address import Address
-from postroad.mail.tls_policy import StsMode, StsPolicy
+from postroad.mail.tls_policy import StsMode, StsPolicy, Tlsa
 from postroad.operate import domain_records
 from postroad.operate.domain_records import NodeFacts
-from postroad.trust import dmarc_record, iprev, keyring, results, rotation, spf, spf_record, sts, tlsrpt_record
+from postroad.trust import dane, dmarc_record, iprev, keyring, results, rotation, spf, spf_record, sts, tlsrpt_record
 from postroad.trust.asking import DnsQuestions
 from postroad.trust.dkim_key import DkimKey, parse_key
 from postroad.trust.keyring import KeyState, StoredKey
@@ -27,6 +27,7 @@ from postroad.trust.rotation import SightKind
 from postroad.trust.spf import SpfClient
 from postroad.trust.sts_fetch import StsFetched
 from postroad.world.dns import DnsAnswer, DnsStatus, Resolver
+from postroad.world.key_digests import KeyDigest
 
 FetchPolicy = Callable[[str, str], Awaitable[StsFetched]]  # domain, id of the record
 MX_MAX: Final = 20
@@ -60,7 +61,7 @@ async def check(
     parts = [_spf(node, resolver, now_us), _dkim(node, resolver, now_us), _dmarc(node, resolver)]
     if node.takes_mail:
         parts.insert(0, _mx(node, resolver))
-        parts += [_sts(node, resolver, fetch_policy), _tlsrpt(node, resolver), _tlsa(node, resolver)]
+        parts += [_sts(node, resolver, fetch_policy), _tlsrpt(node, resolver), _tlsa(node, resolver, now_us)]
     parts += [_host(node, resolver), _ptr(node, resolver)]
     return tuple(each for part in await asyncio.gather(*parts) for each in part)
 
@@ -357,41 +358,47 @@ async def _tlsrpt(node: NodeFacts, resolver: Resolver) -> list[RecordFinding]:
     return [place.wrong(read, "nobody sends reports on TLS")]
 
 
-async def _tlsa(node: NodeFacts, resolver: Resolver) -> list[RecordFinding]:
+async def _tlsa(node: NodeFacts, resolver: Resolver, now_us: int) -> list[RecordFinding]:
     name = domain_records.tlsa_name(node.hostname)
     answer = await resolver.tlsa(node.hostname, domain_records.SMTP)
     wanted = tuple(dict.fromkeys(domain_records.tlsa_values(node)))
     place = _Place("TLSA", name, answer, wanted)
     if answer.status is DnsStatus.ERROR:
         return [place.unknown(answer.text)]
-    there = {f"{each.usage} {each.selector} {each.matching_type} {each.data.hex()}" for each in answer.records}
-    if not there:
+    if not answer.records:
         return [place.advice("there are no TLSA records", "senders that use DANE cannot prove this node")]
     unsafe = "" if answer.secure else " (not proved by DNSSEC, so it has no effect for senders)"
+    records = dane.usable([Tlsa(each.usage, each.selector, each.matching_type, each.data) for each in answer.records])
+    if not records:
+        effect = "senders that use DANE demand TLS, but cannot prove this node"
+        return [place.advice(f"none of the TLSA records is of use for SMTP{unsafe}", effect)]
     if not node.certificates:
         return [place.wrong(f"there are TLSA records, but the node has no TLS{unsafe}", _DANE_FAILS)]
-    bare = [each for each in node.certificates if f"3 1 1 {each.sha256}" not in there]
     found = []
-    if len(bare) == len(node.certificates):
-        files = ", ".join(each.path for each in bare)
-        if all(each.startswith("3 1 1 ") for each in there):
-            told = f"no TLSA record is that of the certificate in use ({files}){unsafe}"
+    for each in node.certificates:
+        fault = dane.fault_of(records, each.chain, (node.hostname,), now_us // 1_000_000)
+        if fault is not None:
+            told = f"no TLSA record is that of the certificate in use, {each.path} ({fault.text}){unsafe}"
             found.append(place.wrong(told, _DANE_FAILS))
-        else:
-            told = f"no record 3 1 1 is that of {files}{unsafe}"
-            found.append(place.advice(told, "none if another record matches; those are not judged here"))
-    elif bare:
-        told = f"there is no TLSA record for {', '.join(each.path for each in bare)}{unsafe}"
-        found.append(place.wrong(told, "senders that get this certificate and use DANE do not deliver"))
-    missing = [each for each in node.next_certificates if f"3 1 1 {each.sha256}" not in there]
-    if missing:
-        told = f"there is no TLSA record for the next certificate, {', '.join(each.path for each in missing)}{unsafe}"
-        found.append(place.wrong(told, "when it is taken into use, senders that use DANE do not deliver"))
+    for each in node.next_certificates:
+        if not _is_ready(each, records, node.hostname, now_us):
+            told = f"there is no TLSA record for the next certificate, {each.path}{unsafe}"
+            found.append(place.wrong(told, "when it is taken into use, senders that use DANE do not deliver"))
     if found:
         return found
     if not answer.secure:
         return [place.advice(f"the TLSA records are right{unsafe}", "sign the zone, or ask a resolver that validates")]
     return [place.ok("the TLSA records are those of the certificates")]
+
+
+def _is_ready(next: KeyDigest, records: tuple[Tlsa, ...], hostname: str, now_us: int) -> bool:
+    """Whether a certificate, or one of this key, will be proved. If a record names an authority, a key alone does not
+    show whether this authority will have issued its certificate: then it is taken to be so."""
+    if any(each.data.hex() == next.sha256 for each in records):
+        return True
+    if next.chain:
+        return dane.fault_of(records, next.chain, (hostname,), now_us // 1_000_000) is None
+    return any(each.usage == dane.TRUST_ANCHOR for each in records)
 
 
 _DANE_FAILS: Final = "senders that use DANE do not deliver to this node"

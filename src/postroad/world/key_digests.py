@@ -23,15 +23,18 @@ from postroad.world.problem import Problem, unreadable
 from postroad.world.tls import certificate_names
 
 FILE_MAX: Final = 1_048_576
+CHAIN_MAX: Final = 20
 _REMEDY: Final = "Name a certificate, a request for one, or a key, in PEM."
 
 
 class KeyDigest(msgspec.Struct, frozen=True):
-    """`sha256`: in lower-case hexadecimal. `names`: those of the certificate; () if the file has none."""
+    """`sha256`: in lower-case hexadecimal. `names`: those of the certificate; `chain`: all certificates of the file, in
+    DER; () if the file has none."""
 
     path: str
     sha256: str
     names: tuple[str, ...] = ()
+    chain: tuple[bytes, ...] = ()
 
 
 def key_digest(path: str) -> KeyDigest | Problem:
@@ -42,20 +45,21 @@ def key_digest(path: str) -> KeyDigest | Problem:
     except OSError as error:
         return unreadable(path, error)
     try:
-        public, names = _public(octets)
+        public, certificates = _public(octets)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return Problem(path, "has no certificate and no key that can be read", _REMEDY)
-    octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return KeyDigest(path, hashlib.sha256(octets).hexdigest(), names)
+    digest = hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    names = certificate_names(certificates[0]) if certificates else ()
+    return KeyDigest(path, digest, names, tuple(each.public_bytes(Encoding.DER) for each in certificates))
 
 
-def _public(octets: bytes) -> tuple[Any, tuple[str, ...]]:
-    """The public key, and the names of a certificate. A file with both has the certificate of the key."""
+def _public(octets: bytes) -> tuple[Any, list[x509.Certificate]]:
+    """The public key, and the certificates. In a file with keys, too, the first certificate counts."""
     if b"-----BEGIN CERTIFICATE-----" in octets:
-        certificate = x509.load_pem_x509_certificate(octets)
-        return certificate.public_key(), certificate_names(certificate)
+        certificates = x509.load_pem_x509_certificates(octets)[:CHAIN_MAX]
+        return certificates[0].public_key(), certificates
     if b" REQUEST-----" in octets:
-        return x509.load_pem_x509_csr(octets).public_key(), ()
+        return x509.load_pem_x509_csr(octets).public_key(), []
     if b"PRIVATE KEY-----" in octets:
-        return load_pem_private_key(octets, None).public_key(), ()
-    return load_pem_public_key(octets), ()
+        return load_pem_private_key(octets, None).public_key(), []
+    return load_pem_public_key(octets), []
