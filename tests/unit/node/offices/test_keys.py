@@ -107,7 +107,7 @@ class Place:
                     await done
                 for _ in range(seconds):
                     self.office.look()
-                    for _ in range(200):
+                    for _ in range(20_000):
                         await asyncio.sleep(0.001)
                         if self.office.is_idle:
                             break
