@@ -70,8 +70,9 @@ from postroad.receive.dialog import Dialog
 from postroad.receive.drop import Drop, DropFiles
 from postroad.receive.inspecting import Inspections
 from postroad.receive.session import ClientConnection
-from postroad.report import dsn
+from postroad.report import dsn, feedback_sending
 from postroad.report.counting import Counting
+from postroad.report.feedback_sending import FeedbackSending
 from postroad.route import batv, securing, srs
 from postroad.route.alias_file import PlainTargets
 from postroad.route.aliases import Aliases
@@ -81,10 +82,10 @@ from postroad.route.senders import Senders
 from postroad.route.table import RoutingTable
 from postroad.sendmail import places
 from postroad.store import content as contents
-from postroad.store import kept_reports
+from postroad.store import feedback_days, kept_reports
 from postroad.store.kept_reports import KeptMail
 from postroad.store.reserve import Reserve
-from postroad.store.sqlite import shard, spool
+from postroad.store.sqlite import day_events, shard, spool
 from postroad.store.sqlite.journal import SqliteJournal
 from postroad.store.sqlite.operation import Accept
 from postroad.store.sqlite.shard import Shard
@@ -1456,6 +1457,55 @@ def the_results_are_not_told(patch: Patch) -> None:
         origin._Transaction, "_marked",
         lambda self, question, marked, *more: real(self, question, (), *more),
     )  # fmt: skip
+
+
+# -- Reports to other domains
+
+
+@_of("feedback")
+def what_was_reported_is_forgotten_at_a_start(patch: Patch) -> None:
+    real = FeedbackSending.__init__
+
+    def begin(self: FeedbackSending, doors: Any, options: Any) -> None:
+        for date in feedback_days.days(doors.folder):
+            feedback_days.remove(doors.folder, date)
+        real(self, doors, options)
+
+    patch(FeedbackSending, "__init__", begin)
+
+
+@_of("feedback")
+def only_the_first_destination_of_a_report_counts(patch: Patch) -> None:
+    real = feedback_sending.dmarc_places
+
+    async def places(*given: Any, **named: Any) -> Any:
+        found = await real(*given, **named)
+        return msgspec.structs.replace(found, found=found.found[:1])
+
+    patch(feedback_sending, "dmarc_places", places)
+
+
+@_of("feedback")
+def a_report_counts_only_what_has_left_the_journal(patch: Patch) -> None:
+    patch(day_events, "_unmoved", lambda path, day: [])
+
+
+@_of("feedback")
+def a_report_counts_twice_what_has_just_left_the_journal(patch: Patch) -> None:
+    real = day_events._open
+
+    def unmarked(path: Any) -> Any:
+        reader = real(path)
+        if reader is not None:
+            reader.mark = 0
+        return reader
+
+    patch(day_events, "_open", unmarked)
+
+
+@_of("feedback")
+def a_report_is_given_up_if_the_dns_does_not_answer_once(patch: Patch) -> None:
+    patch(feedback_sending, "GIVE_UP_S", -1.0)
 
 
 # -- The drop folder

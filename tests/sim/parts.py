@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.sim.by_http import ByHttp
 from tests.sim.copied import Copied
+from tests.sim.feedback import Feedback
 from tests.sim.held import HeldMail
 from tests.sim.leading import Leading
 from tests.sim.origin import Origin
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Part]] = {
     "http": ByHttp, "verified": Verifying, "held": HeldMail, "sized": Sized, "verp": Variable, "copied": Copied,
     "targets": Targets, "users": Users, "leading": Leading, "policies": Policies,
     "reporting": Reporting, "origin": Origin, "published": Published, "dkim": SignedMail, "sts": StsDomain,
+    "feedback": Feedback,
 }  # fmt: skip
 
 

@@ -49,7 +49,7 @@ LIES = (
 # Of `parts.KINDS`. New ones stand at the end, so that what a seed means stays.
 PARTS = (
     "http", "verified", "held", "sized", "verp", "copied", "targets", "users", "leading", "policies", "reporting",
-    "origin", "published", "dkim", "sts",
+    "origin", "published", "dkim", "sts", "feedback",
 )  # fmt: skip
 _PART_SHARE = 0.2
 INSPECTED = 'inspectors = ["tests.sim.inspecting:Marking"]'  # of each listener

@@ -31,6 +31,7 @@ from postroad.mail import identifier
 from postroad.mail.attempt import Outcome
 from postroad.mail.event import Accepted, Attempted, Event, Expanded, Failed, Held, Released, Removed, Reported
 from postroad.report.counting import EventCounts, counted, total
+from postroad.report.own_mail import LISTENER_FEEDBACK
 from postroad.store.sqlite import codec, schema
 from postroad.store.sqlite.dayfile import DayReader, path_of
 from postroad.store.sqlite.history import day_files
@@ -265,7 +266,9 @@ def _sent(house: House, lives: dict[int, Life], submitted: dict[str, Submitted])
     """What is accepted was sent, or is a report; no content was taken for a further message."""
     for life in lives.values():
         accepted = life.accepted
-        is_ours = accepted.parent or ".notice@" in accepted.message_id
+        is_ours = (
+            accepted.parent or ".notice@" in accepted.message_id or accepted.peer.listener == LISTENER_FEEDBACK
+        )
         if not is_ours and accepted.message_id not in submitted:
             house.ledger.fault(f"{accepted.message_id!r} of <{accepted.reverse_path}> was accepted, and nobody sent it")
 
