@@ -349,14 +349,17 @@ def _fitting(record: Tlsa, shown: Sequence[bytes]) -> TlsaFacts:
 
 def _certificate(der: bytes) -> ShownCertificate:
     read, known = certificate.read(der), read_certificate(der)
+    unreadable = ShownCertificate("it cannot be read", "", (), "", "", "", known.sha256)
     if read is None:
-        return ShownCertificate("it cannot be read", "", (), "", "", "", known.sha256)
-    begin, end = read.not_valid_before_utc.timestamp(), read.not_valid_after_utc.timestamp()
+        return unreadable
+    try:
+        begin, end = read.not_valid_before_utc.timestamp(), read.not_valid_after_utc.timestamp()
+        names, dates = certificate.names_of(read), (_time(begin), _time(end))
+    except Exception:  # of what a stranger sends, the library promises nothing
+        return unreadable
     now_s = time.time()
     state = "not valid yet" if now_s < begin else "expired" if now_s > end else "valid"
-    return ShownCertificate(
-        known.subject, known.issuer, certificate.names_of(read), _time(begin), _time(end), state, known.sha256
-    )
+    return ShownCertificate(known.subject, known.issuer, names, *dates, state, known.sha256)
 
 
 def _in_force(facts: StsFacts) -> StsPolicy | None:

@@ -130,8 +130,9 @@ def kept(path: Path, domain: str) -> StsEntry | str | None:
     """What the database of a node has of a domain, for a command beside it; a text if it cannot be read."""
     if not path.exists():
         return None
+    place = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
+        with contextlib.closing(sqlite3.connect(place, uri=True, timeout=_BUSY_S)) as connection:
             rows = connection.execute("SELECT domain, entry FROM sts WHERE domain = ?", (domain,)).fetchall()
     except sqlite3.Error as error:
         return f"{path} cannot be read: {error}"

@@ -226,7 +226,7 @@ def test_a_worker_that_says_nothing_has_failed(node: Node) -> None:
     assert told.answer.failure is TlsFailure.STS_POLICY_FETCH_ERROR and "did not answer" in told.answer.text
 
 
-def test_policies_outlive_a_restart(node: Node) -> None:
+def test_policies_outlive_a_restart(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.know(policy())
     node.know(policy("7", "b.example", StsMode.TESTING, DAY_S))
     node.restart()
@@ -239,6 +239,8 @@ def test_policies_outlive_a_restart(node: Node) -> None:
     node.office.close()
     entry = kept(node.folder / NAME, D)
     assert entry is not None and not isinstance(entry, str) and entry.policy == policy()
+    monkeypatch.chdir(node.folder)
+    assert kept(Path(NAME), D) == entry
     assert kept(node.folder / NAME, "c.example") is None
     assert kept(node.folder / "none", D) is None
 
