@@ -114,7 +114,10 @@ class KeyOffice:
         """What the time alone makes due: keys that are removable, keys that are too old."""
         known = {(domain, key.selector) for domain, keys in store.domains.items() for key in keys.keys}
         self._asked_us = {place: at_us for place, at_us in self._asked_us.items() if place in known}
-        self._said = {place: text for place, text in self._said.items() if tuple(place.split()) in known}
+        self._said = {
+            place: text for place, text in self._said.items()
+            if place in store.domains or tuple(place.split(" ")) in known
+        }  # fmt: skip
         for domain, keys in store.domains.items():
             if rotation.after_time(keys, now_us)[1]:
                 await self._change(store, domain, lambda found: rotation.after_time(found, now_us))

@@ -252,8 +252,8 @@ def test_a_folder_that_cannot_be_written_keeps_everything_as_it_is(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", full)
-        place.run(seconds=3)
+        place.run(seconds=200)
     assert place.states() == {"a": "waiting"}
     assert place.said == ["the keys of example.org cannot be changed: [Errno 28] No space left on device"]
-    place.run(seconds=8)
+    place.run(seconds=40)
     assert place.states() == {"a": "signing"}
