@@ -1249,8 +1249,8 @@ def senders_hear_of_copies(patch: Patch) -> None:
 def mail_is_signed_before_it_is_converted(patch: Patch) -> None:
     real = Signing.of
 
-    def of(self: Any, job: Any, content: Any, *more: Any, **named: Any) -> Any:
-        return real(self, job, job.content, *more, **named)
+    def of(self: Any, job: Any, content: Any, plan: Any, *more: Any, **named: Any) -> Any:
+        return real(self, job, job.content, None, *more, **named)
 
     patch(Signing, "of", of)
 

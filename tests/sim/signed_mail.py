@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from postroad.trust.dkim_sign import SigningKey
 from tests.sim.ledger import Delivery
-from tests.sim.part import Part, Seen
+from tests.sim.part import Part, Scheduled, Seen
 from tests.unit.trust.dkim_parts import pem, verify, zone_of
 
+FIRST: Final = 10_500  # the number of the first order
+_ORDERS: Final = 8
 _KEYS: Final = tuple(
     SigningKey("home.test", f"k{number}", Ed25519PrivateKey.from_private_bytes(bytes([number] * 32)))
     for number in (1, 2)
@@ -55,6 +57,31 @@ class SignedMail(Part):
                 f'[[dkim.key]]\ndomain = "home.test"\nselector = "{key.selector}"\nfile = "{path}"\n'
             )
         return f"{toml}\n{''.join(made)}"
+
+    def orders(self) -> list[Scheduled]:
+        """Lines and octets that are changed on the way out; and strangers who take an author's name."""
+        from tests.sim.plan import DOORS
+        from tests.sim.sender import Order
+
+        chance = self.chance
+        domains = [name for name in self.house.names.zones if name.startswith("r")]
+        found: list[Scheduled] = []
+        for number in range(FIRST, FIRST + _ORDERS):
+            line = chance.choice((b"word \r\n", "größer \r\n".encode(), b"x" * 1200 + b"\r\n"))
+            to = [f"u1@{each}" for each in chance.sample(domains, min(2, len(domains)))]
+            is_stranger = number % 4 == 0  # an alias leads his mail to hosts
+            eight_bit = not line.isascii()
+            order = Order(
+                number, DOORS["mx"] if is_stranger else chance.choice((DOORS["relay"], DOORS["submission"])),
+                lmtp=False, address="198.51.100.5", sender="ann@home.test",
+                recipients=tuple((each, "") for each in (["out@home.test"] if is_stranger else to)),
+                body=line * chance.choice((1, 40, 4000)), pipelining=chance.random() < 0.5, bdat=chance.random() < 0.3,
+                leaves="", eight_bit=eight_bit,
+                fields="MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                "Content-Transfer-Encoding: 8bit\r\n" if eight_bit else "",
+            )  # fmt: skip
+            found.append((self.moment(), order, 3))
+        return found
 
     def check(self, seen: Seen) -> None:
         for delivery in self.house.ledger.deliveries:
