@@ -130,14 +130,18 @@ def _quoted(text: str) -> str:
 def _folded(parts: list[list[str]]) -> bytes:
     """Each result begins a line of its own, with one space; with two spaces a line goes on."""
     lines: list[str] = []
-    for number, words in enumerate(parts):
-        end = ";" if number + 1 < len(parts) else ""
-        for place, word in enumerate(words):
-            piece = word + end if place + 1 == len(words) else word
-            if place == 0:
-                lines.append(f" {piece}" if lines else piece)
-            elif len(lines[-1]) + 1 + len(piece) > LINE_WISHED:
-                lines.append(f"  {piece}")
+    for number, words in enumerate(parts, 1):
+        end = ";" if number < len(parts) else ""
+        whole = f"{' ' if lines else ''}{' '.join(words)}{end}"
+        if len(whole) <= LINE_WISHED:
+            lines.append(whole)
+            continue
+        line = f" {words[0]}" if lines else words[0]
+        for word in (*words[1:-1], words[-1] + end) if len(words) > 1 else ():
+            if len(line) + 1 + len(word) > LINE_WISHED:
+                lines.append(line)
+                line = f"  {word}"
             else:
-                lines[-1] += f" {piece}"
+                line = f"{line} {word}"
+        lines.append(line if len(words) > 1 else line + end)
     return "\r\n".join(lines).encode()
