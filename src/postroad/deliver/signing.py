@@ -29,6 +29,7 @@ import msgspec
 
 from postroad.deliver.signing_keys import Chosen, SigningKeys
 from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, SignedOrigin
+from postroad.mail import own_listeners
 from postroad.mail.address import Address
 from postroad.mail.attempt import Outcome, Reach
 from postroad.mail.envelope import Envelope
@@ -56,7 +57,7 @@ KEPT_S: Final = 900.0  # how long a signature is used again
 KEPT_OCTETS: Final = 8_388_608  # of what is kept, header sections included
 AUTHORS_MAX: Final = 4  # authors of one message whose keys sign
 _HEAD_MAX: Final = 2 * HEADER_MAX  # octets of a header section with what we have put on top
-_OWN_LISTENERS: Final = frozenset({"report", "report-postmaster", "report-to-domain"})
+_OWN_LISTENERS: Final = own_listeners.OWN
 _FROM: Final = b"from"
 
 
@@ -169,7 +170,7 @@ class Signing:
         if isinstance(content, bytes) and len(content) <= LOOP_MAX and left is None and not line_max:
             return self._small(keys, job, content, plan, prefix, seals)
         form = Form(job.envelope, content, prefix, left, line_max, seals)
-        return self._on_thread(_key_of(form), form, keep=True)
+        return self._on_thread(_key_of(form, plan), form, keep=True)
 
     def _concerns(self, envelope: Envelope, final: bool) -> bool:
         """Whether a message is to be signed for whom it comes from."""
@@ -325,13 +326,15 @@ class Signing:
         self._kept_octets = 0
 
 
-def _key_of(form: Form) -> _Key:
-    """What a form is known by. The header section of a file follows from the fields on top and from `start`."""
-    content, plan = form.content, form.plan
-    start = 0 if isinstance(content, bytes) else content.start
+def _key_of(form: Form, plan: Plan | None) -> _Key:
+    """What a form is known by. `plan`: how it was converted, or will be. The header section of a file follows from the
+    fields on top and from `start`."""
+    content, on_top = form.content, form.prefix + form.envelope.prefix
     target = None if plan is None else plan.target
-    size = len(content) if isinstance(content, bytes) else content.size
-    return (form.envelope.id, target, form.line_max, start, size, form.prefix, form.envelope.prefix)
+    if isinstance(content, bytes):
+        section = on_top + content[: header_end(content)]
+        return (form.envelope.id, target, form.plan is None, form.line_max, len(content), section)
+    return (form.envelope.id, target, form.line_max, content.start, content.size, on_top)
 
 
 def _body_start(content: bytes, end: int) -> int:

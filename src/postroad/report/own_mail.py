@@ -8,16 +8,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from postroad.mail import trace
+from postroad.mail import own_listeners, trace
 from postroad.mail.address import Address, canonical_domain
 from postroad.mail.envelope import Envelope
 from postroad.mail.event import Accepted
 from postroad.report.options import ReportOptions
 from postroad.report.text import clean, field
 
-LISTENER: Final = "report"  # Peer.listener of a DSN to a sender
-LISTENER_POSTMASTER: Final = "report-postmaster"  # and of mail to the postmaster, whose own failure is told to nobody
-LISTENER_FEEDBACK: Final = "report-to-domain"  # and of reports to other domains (`report.feedback_mail`)
+LISTENER: Final = own_listeners.REPORT
+LISTENER_POSTMASTER: Final = own_listeners.POSTMASTER
+LISTENER_FEEDBACK: Final = own_listeners.FEEDBACK
 
 
 @lru_cache(maxsize=16)

@@ -15,10 +15,12 @@ from postroad.deliver.signing import KEPT_S, LOOP_MAX, Form, Signing
 from postroad.deliver.signing_keys import SigningKeys
 from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, NamedKey, SignedOrigin
 from postroad.deliver.stream import as_it_leaves
+from postroad.deliver.way_out import with_head
 from postroad.mail.address import Address
 from postroad.mail.envelope import Body, Peer, Recipient
 from postroad.mail.job import ChangedHead, Job
 from postroad.mail.message import ContentFile
+from postroad.mail.own_listeners import OWN as OWN_LISTENERS
 from postroad.mail.route import Transport
 from postroad.protocol.sending import Security
 from postroad.trust.dkim_sign import DkimSigner, SigningOptions
@@ -194,6 +196,15 @@ def test_whose_mail_is_signed(files: tuple[NamedKey, ...], peer: Peer, origin: S
     assert (results(sent(stage, job(peer=peer))) == BOTH) is (origin is not None)
 
 
+@pytest.mark.parametrize("listener", sorted(OWN_LISTENERS))
+def test_all_that_the_node_writes_is_signed(files: tuple[NamedKey, ...], listener: str) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    assert results(sent(stage, job(peer=Peer(listener=listener)))) == BOTH
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    stranger = Peer("192.0.2.1", 1, "x", "ESMTP", listener=listener)  # an operator may name a listener so
+    assert b"DKIM-Signature" not in sent(stage, job(peer=stranger))
+
+
 @pytest.mark.parametrize("lmtp", [False, True])
 def test_mail_that_ends_at_an_lmtp_server(files: tuple[NamedKey, ...], lmtp: bool) -> None:
     signs = signing(DkimOutOptions(keys=files, lmtp=lmtp))
@@ -327,6 +338,45 @@ def test_another_form_has_a_signature_of_its_own(files: tuple[NamedKey, ...], ma
     assert results(second) == BOTH and b"Subject: Re:" in second
     stage.courier.way_out = None
     assert sent(stage, three) == first
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("size", [1, LOOP_MAX])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_another_header_section_of_the_same_length_is_another_form(
+    tmp_path: Path, files: tuple[NamedKey, ...], made: list[bytes], size: int, in_file: bool
+) -> None:
+    stage = Stage(signing=signing(DkimOutOptions(keys=files)))
+    content = MESSAGE + b"x\r\n" * size
+    given = filed(tmp_path / "c", content, to=2) if in_file else job(content, to=2)
+    before = MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\n"
+    for part, subject in zip(parts(given, 1), (b"Subject: B", b"Subject: C"), strict=True):
+        got = sent(stage, with_head(part, before, before.replace(b"Subject: A", subject)))
+        assert subject in got and results(got) == BOTH
+    assert len(made) == 2
+
+
+def test_content_that_was_converted_to_the_same_length_is_another_form(
+    files: tuple[NamedKey, ...], made: list[bytes]
+) -> None:
+    """Octets between parts are replaced one for one."""
+    head = MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\nMIME-Version: 1.0\r\n"
+    head += b'Content-Type: multipart/mixed; boundary="b"\r\n'
+    body = b"\r\n\xe4\r\n--b\r\nContent-Type: text/plain\r\n\r\n" + b"x\r\n" * LOOP_MAX + b"--b--\r\n"
+    one, two = parts(job(head + body, to=2, body=Body.EIGHT_BIT_MIME), 1)
+    signs: list[Signing] = []
+
+    def shared(loop: Any, clock: Any) -> Signing:
+        if not signs:
+            signs.append(signing(DkimOutOptions(keys=files))(loop, clock))
+        return signs[0]
+
+    eight, seven = Stage(signing=shared), Stage("PIPELINING SIZE", signing=shared)
+    seven.loop = eight.loop
+    assert results(sent(eight, one)) == BOTH
+    seven.courier._loop = eight.loop  # type: ignore[assignment]
+    got = sent(seven, two)
+    assert got.isascii() and results(got) == BOTH
     assert len(made) == 2
 
 
