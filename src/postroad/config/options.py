@@ -607,7 +607,7 @@ def report_options(settings: Settings) -> ReportOptions:
 def feedback_options(settings: Settings) -> FeedbackOptions:
     return _into(
         FeedbackOptions, settings.feedback, hostname=settings.hostname, mailboxes=settings.report_mailboxes.addresses,
-        keep_days=settings.history.keep_days,
+        keep_days=settings.history.keep_days, delimiters=settings.routing.detail_delimiter,
     )  # fmt: skip
 
 

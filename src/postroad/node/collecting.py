@@ -39,6 +39,7 @@ class Collection(msgspec.Struct, frozen=True):
     hostname: str
     spread_s: float
     after_s: float
+    delimiters: str = ""
 
 
 def collect(wanted: Collection) -> str:
@@ -53,7 +54,7 @@ def collect(wanted: Collection) -> str:
     except (OSError, sqlite3.Error) as error:
         return f"{folder}: {error}"
     try:
-        counts = FeedbackCounts(wanted.kinds, wanted.mailboxes, _own_mail(folder, wanted.day))
+        counts = FeedbackCounts(wanted.kinds, wanted.mailboxes, _own_mail(folder, wanted.day), wanted.delimiters)
         for events in day_events(state_dir / "history", state_dir / "spool", wanted.day):
             counts.take(events)
             if len(counts) >= ROWS_MAX:

@@ -21,6 +21,7 @@ from postroad.mail.address import canonical_domain
 from postroad.mail.attempt import Attempt, Try
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
 from postroad.mail.event import Accepted, Attempted, Evaluated, Event, Refused
+from postroad.mail.extension import without_extension
 from postroad.mail.route import domain_of
 from postroad.mail.tls_policy import PolicyKind, TlsFailure, TlsOutcome
 from postroad.report.aggregate_xml import preferred
@@ -47,9 +48,12 @@ CountedRow = tuple[str, str, bytes, int]
 
 class FeedbackCounts:
     """`kinds`: which reports are wanted. `mailboxes`: report mailboxes of ours. `own`: the queue ids of reports of ours
-    that were sent on days before."""
+    that were sent on days before. `delimiters`: begin an extension of a mailbox's name."""
 
-    def __init__(self, kinds: Collection[FeedbackKind], mailboxes: Iterable[str], own: Iterable[int] = ()) -> None:
+    def __init__(
+        self, kinds: Collection[FeedbackKind], mailboxes: Iterable[str], own: Iterable[int] = (), delimiters: str = ""
+    ) -> None:
+        self._delimiters = delimiters
         self._dmarc = FeedbackKind.DMARC in kinds
         self._tls = FeedbackKind.TLS in kinds
         self._mailboxes = frozenset(each.lower() for each in mailboxes)
@@ -98,7 +102,11 @@ class FeedbackCounts:
         return False
 
     def _all_ours(self, recipients: Sequence[str]) -> bool:
-        return all(each.lower() in self._mailboxes for each in recipients)
+        return all(self._plain(each) in self._mailboxes for each in recipients)
+
+    def _plain(self, recipient: str) -> str:
+        local_part, at, domain = recipient.lower().rpartition("@")
+        return f"{without_extension(local_part, self._delimiters)}{at}{domain}"
 
     def _evaluated(self, event: Evaluated) -> None:
         evaluation = event.evaluation

@@ -12,7 +12,7 @@ from postroad.report.feedback import FeedbackKind, ReportingNode
 
 class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What is reported to whom. `hostname`: the node's name. `mailboxes`: report mailboxes of ours; mail to them is not
-    reported on. `keep_days`: how long it is known what was sent."""
+    reported on, `delimiters` begin an extension of their names. `keep_days`: how long it is known what was sent."""
 
     organization: Annotated[
         str,
@@ -107,6 +107,7 @@ class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     hostname: str = "localhost"
     mailboxes: tuple[str, ...] = ()
+    delimiters: str = ""
     keep_days: int = 30
 
     @property

@@ -33,7 +33,7 @@ def accepted(id: int, *recipients: str, listener: str = "mx") -> Accepted:
 def counted(
     *commits: list[Event], kinds: tuple[FeedbackKind, ...] = tuple(FeedbackKind), own: tuple[int, ...] = ()
 ) -> dict[tuple[str, str, Any], int]:
-    counts = FeedbackCounts(kinds, ("Reports@node.example",), own)
+    counts = FeedbackCounts(kinds, ("Reports@node.example",), own, "+")
     for events in commits:
         counts.take(events)
     types: dict[str, Any] = {"dmarc": DmarcRow, "tls": TlsRow}
@@ -102,7 +102,8 @@ def test_mail_to_report_mailboxes_is_not_reported_on() -> None:
     other: list[Event] = [
         Evaluated(1, 0, EVALUATION), Refused(1, 0, peer, "DATA", "550", recipients=("ada@node.example",)),
     ]  # fmt: skip
-    assert counted(report) == {}
+    extended: list[Event] = [accepted(7, "reports+tls@node.example"), Evaluated(1, 7, EVALUATION)]
+    assert counted(report) == {} == counted(extended)
     assert counted(refused) == {}
     assert list(counted(both).values()) == [1]
     assert list(counted(other).values()) == [1]

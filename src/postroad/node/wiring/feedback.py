@@ -102,7 +102,7 @@ class FeedbackReports:
         options = self._options
         wanted = Collection(
             str(self._state_dir), day, options.kinds, (options.contact, *options.mailboxes), options.hostname,
-            options.spread_s, COLLECT_AFTER_S,
+            options.spread_s, COLLECT_AFTER_S, options.delimiters,
         )  # fmt: skip
         if not self._world.disk.threads:
             return collecting.collect(wanted)
