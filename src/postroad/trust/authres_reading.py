@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -25,6 +25,8 @@ FIELD_MAX: Final = 65_536  # octets of one field that are read
 RESULTS_MAX: Final = 100
 PROPERTIES_MAX: Final = 50  # of one result
 NAME_MAX: Final = 100  # characters of a method, or of a ptype with its property
+BEGINNING_MAX: Final = 200  # tokens that are read to find the authserv-id
+DEPTH_MAX: Final = 100  # of comments in each other
 VERSION: Final = "1"
 
 _USUAL: Final = frozenset(("none", "pass", "fail", "temperror", "permerror"))
@@ -105,11 +107,13 @@ def claims(value: bytes, authserv_ids: Iterable[str]) -> bool:
     """Whether the field says that one of these services wrote it, in whatever way that can be written.
 
     If no authserv-id can be read, a field that has one of ours in its beginning claims it, too: others might read it.
+    So does every field whose beginning is so long that it is not read: no honest host writes that.
     """
     ours = {_same(each) for each in authserv_ids if each}
     text = value.decode("utf-8", "replace")  # all of it: a long comment may stand in front
-    parts, _ = _parts(text)
-    authserv_id, _, _ = _service(parts)
+    authserv_id = _named(text)
+    if authserv_id is None:
+        return True
     if authserv_id:
         return _same(authserv_id) in ours or _same(authserv_id.partition("/")[0]) in ours
     head = text.partition("=")[0].lower()
@@ -147,8 +151,7 @@ def trusted(section: bytes, authserv_ids: Iterable[str]) -> list[Reading]:
     ours = {_same(each) for each in authserv_ids if each}
     if not ours or _NAME not in section.lower():
         return []
-    found = [read(section[starts:ends]) for name, _, starts, ends in raw_fields(section) if name == _NAME]
-    return [each for each in found if each.authserv_id and _same(each.authserv_id) in ours]
+    return [read(each) for each in _of(section, ours)]
 
 
 def values(section: bytes, authserv_ids: Iterable[str]) -> list[bytes]:
@@ -156,8 +159,18 @@ def values(section: bytes, authserv_ids: Iterable[str]) -> list[bytes]:
     ours = {_same(each) for each in authserv_ids if each}
     if not ours or _NAME not in section.lower():
         return []
-    found = [section[starts:ends] for name, _, starts, ends in raw_fields(section) if name == _NAME]
-    return [each for each in found if (named := read(each).authserv_id) and _same(named) in ours]
+    return _of(section, ours)
+
+
+def _of(section: bytes, ours: set[str]) -> list[bytes]:
+    found: list[bytes] = []
+    for name, _, starts, ends in raw_fields(section):
+        if name == _NAME and ends - starts <= FIELD_MAX:
+            value = section[starts:ends]
+            authserv_id = _named(value.decode("utf-8", "replace"))
+            if authserv_id and _same(authserv_id) in ours:
+                found.append(value)
+    return found
 
 
 def _same(authserv_id: str) -> str:
@@ -189,9 +202,36 @@ def _parts(text: str) -> tuple[list[list[_Token]], str]:
     return parts, problem
 
 
+def _named(text: str) -> str | None:
+    """The authserv-id, "" if there is none; None if it is not within the first BEGINNING_MAX tokens. No more is read
+    than that."""
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        found = cast("re.Match[str]", _TOKEN.match(text, at))  # each character begins a token
+        kind, at = str(found.lastgroup), found.end()
+        if found[0] == ";":
+            break
+        if len(tokens) >= BEGINNING_MAX:
+            return None
+        if found[0] == "(":
+            at, closed = _behind_comment(text, at)
+            if not closed and all(token.kind == "space" for token in tokens):
+                return None
+            kind = "space"
+        tokens.append(_Token(kind, found[0]))
+        if kind == "mark":
+            break
+    return _service([tokens])[0]
+
+
 def _behind_comment(text: str, at: int) -> tuple[int, bool]:
+    """Behind the end of a comment, and whether it has one. One with more than DEPTH_MAX others in each other is said
+    not to be closed."""
     depth = 1
     while depth and at < len(text):
+        if depth > DEPTH_MAX:
+            return len(text), False
         inside = _COMMENT_PART.match(text, at)
         if inside is not None:
             at = inside.end()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from postroad.trust.authres_reading import FIELD_MAX, claims, forged, read, trusted, without_forged
+from postroad.trust import authres_reading
+from postroad.trust.authres_reading import FIELD_MAX, claims, forged, read, trusted, values, without_forged
 
 US = ("mx.example.org", "bücher.example")
 
@@ -136,6 +137,36 @@ def test_a_field_that_claims_to_be_ours_is_found(value: str) -> None:
 )
 def test_a_field_of_others_is_not_ours(value: str) -> None:
     assert not claims(value.encode(), US)
+
+
+@pytest.mark.parametrize(
+    ("value", "claimed"),
+    [
+        (" a.example; spf=pass" + ";=" * 100_000, False),
+        (" mx.example.org; spf=pass" + ";=" * 100_000, True),
+        (" x" + " a" * 100_000, True),
+        (" " + "()" * 100_000 + "a.example;", True),
+        (" " + "(" * 100_000, True),
+        (" a.example " + "(" * 100_000, False),
+        (" " + "(" * 50 + ")" * 50 + "a.example;", False),
+    ],
+)
+def test_only_the_beginning_of_a_field_is_read_to_find_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, value: str, claimed: bool
+) -> None:
+    """A field of a stranger may be as long as a header section. If its beginning has no end, it goes."""
+    made: list[object] = []
+    plain = authres_reading._Token
+
+    def counted(kind: str, text: str) -> object:
+        made.append(kind)
+        return plain(kind, text)
+
+    monkeypatch.setattr(authres_reading, "_Token", counted)
+    assert claims(value.encode(), US) is claimed
+    section = b"Authentication-Results:" + value[: FIELD_MAX - 1].encode() + b"\r\n"
+    assert len(values(section, ("b.example",))) == len(trusted(section, ("b.example",))) == 0
+    assert len(made) < 1_000
 
 
 def test_forged_fields_are_taken_out_of_the_section() -> None:
