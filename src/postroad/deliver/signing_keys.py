@@ -13,6 +13,7 @@ How it fails: with the troubles of a `Chosen`, for people. No text has anything 
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +28,14 @@ from postroad.deliver.signing_options import DkimOutOptions
 from postroad.mail.address import Address
 from postroad.trust import opendkim_tables
 from postroad.trust.dkim_key import KeyKind
-from postroad.trust.dkim_sign import DkimSigner, PrivateKeyFault, SigningKey, parse_key_data, parse_private_key
+from postroad.trust.dkim_sign import (
+    DkimSigner,
+    Plans,
+    PrivateKeyFault,
+    SigningKey,
+    parse_key_data,
+    parse_private_key,
+)
 from postroad.trust.keyring import DomainKeys, KeyringFault, KeyState, StoredKey, private_of
 from postroad.trust.opendkim_tables import ANY, KeyRow, KeyTable, SigningTable, SignRow, TableFault
 from postroad.world.files import Stamp, open_file, stamp
@@ -81,6 +89,8 @@ class SigningKeys:
         self, options: DkimOutOptions, tables: SigningTables | None, tell: Tell, table_stamps: tuple[Stamp, ...] = ()
     ) -> None:
         self.edition = 0
+        self._editions = itertools.count(1)
+        self._plans: Plans = {}
         self._options = options
         self._tables = tables
         self._table_stamps = table_stamps
@@ -115,15 +125,16 @@ class SigningKeys:
         """None if a file must be read first."""
         if self._tables is None:
             author = Address("", author.domain)
-        found = self._chosen.get(author)
+        chosen = self._chosen  # if keys change meanwhile (this may be a thread), another one takes its place
+        found = chosen.get(author)
         if found is None:
             try:
                 found = self._choose(author, self._known_file)
             except _NotReadError:
                 return None
-            if len(self._chosen) >= CHOSEN_MAX:
-                self._chosen.clear()
-            self._chosen[author] = found
+            if len(chosen) >= CHOSEN_MAX:
+                chosen.clear()
+            chosen[author] = found
         return found
 
     def read(self, author: Address) -> None:
@@ -131,7 +142,7 @@ class SigningKeys:
         self._choose(author, self._read_file)
 
     def signer(self, keys: tuple[SigningKey, ...]) -> DkimSigner:
-        return DkimSigner(keys, self._options.fields)
+        return DkimSigner(keys, self._options.fields, self._plans)
 
     def _choose(self, author: Address, file: Callable[[str], _KeyFile]) -> Chosen:
         keys: dict[tuple[str, str], SigningKey] = {}
@@ -247,17 +258,17 @@ class SigningKeys:
                 self._tell("info", f"DKIM: the key {path} was read anew, and signs from now on")
         if len(self._files) >= FILES_MAX:
             self._files.clear()
+            self.renew()  # nobody looks any more whether they have changed
         self._files[path] = found
+        if before is not None and before.key is not found.key:
+            self.renew()
         return found
 
     def look(self) -> None:
         """Look whether files have changed, and read those that have."""
-        changed = False
         for path, found in list(self._files.items()):
             if found.trouble or stamp(path) != found.stamp:  # a right to read it changes no stamp
-                changed = self._read_file(path).key is not found.key or changed
-        if changed:
-            self.renew()
+                self._read_file(path)
         self._look_at_tables()
 
     def _look_at_tables(self) -> None:
@@ -276,9 +287,9 @@ class SigningKeys:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what was chosen: keys have changed."""
-        self._chosen.clear()
-        self.edition += 1
+        """Forget what was chosen: keys have changed. Threads call it, too."""
+        self._chosen = {}
+        self.edition = next(self._editions)
 
     def _tell_all(self, problems: Iterable[Problem]) -> None:
         for problem in problems:

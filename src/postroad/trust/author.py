@@ -21,6 +21,7 @@ from postroad.mail.message import count, first, raw_fields
 from postroad.protocol.mailboxes import VALUE_MAX, mailboxes
 
 AUTHORS_MAX: Final = 4  # author domains that are looked at; RFC 9989 §11.5 wants a limit
+_KEPT_MAX: Final = 1_000  # octets of a From field whose addresses are remembered
 _FROM: Final = b"from"
 # A quoted string or a comment; the last group is empty if it is not closed. What was looked at is not looked at again.
 _APART: Final = re.compile(r'"(?:[^"\\]|\\.)*("?)|\((?:[^()\\]|\\.)*(\)?)', re.DOTALL)
@@ -51,12 +52,18 @@ def authors(section: bytes) -> Authors:
     return Authors(tuple(domains)[:AUTHORS_MAX], more, "; ".join(dict.fromkeys(problems)))
 
 
-@lru_cache(maxsize=4096)
 def addresses(field: bytes) -> tuple[Address, ...]:
     """The addresses of one From field, given whole, as far as they are mailboxes with a domain."""
+    return _kept(field) if len(field) <= _KEPT_MAX else _read(field)
+
+
+def _read(field: bytes) -> tuple[Address, ...]:
     text = field.partition(b":")[2].decode("utf-8", "backslashreplace").strip()
     found = (each for each in mailboxes(text) if each is not None and each.domain)
     return tuple(dict.fromkeys(each for each in found if not each.domain.startswith("[")))
+
+
+_kept: Final = lru_cache(maxsize=4096)(_read)
 
 
 def _values(section: bytes) -> list[str]:

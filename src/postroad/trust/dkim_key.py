@@ -57,11 +57,15 @@ def is_key(record: str) -> bool:
     return "p" in found and found.get("v", "DKIM1") == "DKIM1"
 
 
-@lru_cache(maxsize=KEYS_MAX)
 def parse_key(record: str) -> DkimKey | KeyFault:
     """A TXT record, its strings put together."""
-    if len(record) > RECORD_MAX:
+    if len(record) > RECORD_MAX:  # it is not remembered, either
         return _broken(f"the key record has {len(record)} characters, more than {RECORD_MAX}")
+    return _parsed(record)
+
+
+@lru_cache(maxsize=KEYS_MAX)
+def _parsed(record: str) -> DkimKey | KeyFault:
     found = tags.parse(record)
     if isinstance(found, tags.TagFault):
         return _broken(f"the key record cannot be read: {found.text}")

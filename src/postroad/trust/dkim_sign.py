@@ -38,6 +38,8 @@ from postroad.trust.dkim_key import RSA_MAX, RSA_MIN, KeyKind
 from postroad.trust.dkim_signature import DkimSignature, key_name, parse_signature
 
 PLANS_MAX: Final = 1_000  # kinds of header sections of which is remembered what is signed
+PLAN_FIELDS_MAX: Final = 100  # names of fields of such a header section
+PLAN_OCTETS_MAX: Final = 8_192  # of such a header section
 NAMES_MAX: Final = 200  # names in h= of a field that we write; more instances of a field are not signed
 FIELD_NAME: Final = b"dkim-signature"
 _LINE: Final = 76  # columns to which a field is folded
@@ -168,16 +170,20 @@ class _Plan(NamedTuple):
     folded: bytes
 
 
+Plans = dict[tuple[tuple[bytes, int], ...], _Plan]
+"""What is signed of each kind of header section. Signers with the same options can share them."""
+
+
 class DkimSigner:
-    """Signs for one domain with all its keys."""
+    """Signs for one domain with all its keys. `plans`: those of all signers with these options."""
 
     __slots__ = ("_first", "_forms", "_lifetime_s", "_names", "_plans", "form", "key_names", "keys")
 
-    def __init__(self, keys: tuple[SigningKey, ...], options: SigningOptions) -> None:
+    def __init__(self, keys: tuple[SigningKey, ...], options: SigningOptions, plans: Plans | None = None) -> None:
         self.form = BodyForm(options.body)
         self.keys = keys
         self.key_names = tuple([key_name(key.selector, key.domain) for key in keys])  # where the DNS has them
-        self._plans: dict[tuple[tuple[bytes, int], ...], _Plan] = {}
+        self._plans = {} if plans is None else plans
         self._forms = options.head
         self._lifetime_s = options.lifetime_s
         self._names = signed_names(options)
@@ -205,9 +211,11 @@ class DkimSigner:
     def _plan(self, head: SignedHead, counts: tuple[tuple[bytes, int], ...]) -> _Plan:
         """What is signed of a header section with so many fields of each name, and how h= says it."""
         names = taken_names(head, self._names, self._forms)
-        if len(self._plans) >= PLANS_MAX:
-            self._plans.clear()
-        made = self._plans[counts] = _Plan(tuple(head.picks(names, self._forms)), folded_names(names))
+        made = _Plan(tuple(head.picks(names, self._forms)), folded_names(names))
+        if len(counts) <= PLAN_FIELDS_MAX and len(head.section) <= PLAN_OCTETS_MAX:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            self._plans[counts] = made
         return made
 
     def sign_content(self, content: bytes, now_s: int) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from postroad.deliver import signing_keys
 from postroad.deliver.options import DeliverOptions
 from postroad.deliver.signing import KEPT_S, LOOP_MAX, Form, Signing
-from postroad.deliver.signing_keys import SigningKeys
+from postroad.deliver.signing_keys import SigningKeys, SigningTables
 from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, NamedKey, SignedOrigin
 from postroad.deliver.stream import as_it_leaves
 from postroad.deliver.way_out import with_head
@@ -23,10 +24,14 @@ from postroad.mail.message import ContentFile
 from postroad.mail.own_listeners import OWN as OWN_LISTENERS
 from postroad.mail.route import Transport
 from postroad.protocol.sending import Security
-from postroad.trust.dkim_sign import DkimSigner, SigningOptions
+from postroad.trust import keyring
+from postroad.trust.author import _kept
+from postroad.trust.dkim_sign import PLAN_FIELDS_MAX, DkimSigner, SigningOptions
+from postroad.trust.keyring import DomainKeys, KeyState
+from postroad.trust.opendkim_tables import KeyRow, KeyTable, SigningTable, SignRow
 from tests.unit.deliver.world import PIPELINING, Stage
 from tests.unit.deliver.world import job as plain_job
-from tests.unit.trust.dkim_parts import MESSAGE, ed25519, keys, pem, verify, zone_of
+from tests.unit.trust.dkim_parts import MESSAGE, ed25519, keys, pem, rsa, verify, zone_of
 from tests.unit.trust.test_arc import KEYS, sealed, validate
 
 ACCOUNT = Peer("192.0.2.1", 1, "x", "ESMTPSA", identity="ada")
@@ -405,6 +410,100 @@ def test_a_key_that_is_gone_is_out_of_use_at_once(
     kept[0].look()
     got = sent(stage, two)
     assert b"a=ed25519-sha256" in got and b"a=rsa-sha256" not in got
+
+
+def stored(state: KeyState) -> dict[str, DomainKeys]:
+    made = keyring.made("s", ed25519(), 1)
+    return {"example.org": DomainKeys("example.org", (msgspec.structs.replace(made, state=state),))}
+
+
+def test_a_key_that_is_chosen_while_keys_change_is_not_kept(monkeypatch: Any) -> None:
+    """A thread looks for the keys of an author, and the key is retired meanwhile."""
+    found = SigningKeys(DkimOutOptions(), None, lambda level, text: None)
+    found.take_stored(stored(KeyState.SIGNING))
+    author = Address("ada", "example.org")
+    plain = SigningKeys._choose
+
+    def slow(self: SigningKeys, author: Address, file: Any) -> Any:
+        made = plain(self, author, file)
+        monkeypatch.undo()
+        found.take_stored(stored(KeyState.RETIRED))
+        return made
+
+    monkeypatch.setattr(SigningKeys, "_choose", slow)
+    first = found.find(author)
+    assert first is not None and [key.selector for key in first.keys] == ["s"]
+    again = found.find(author)
+    assert again is not None and again.keys == ()
+
+
+def test_a_file_that_is_read_anew_for_one_author_counts_for_all(tmp_path: Path) -> None:
+    """Two authors share a file. It changes, and then one of them needs another file, too."""
+    (tmp_path / "one.pem").write_bytes(pem(rsa()))
+    (tmp_path / "two.pem").write_bytes(pem(rsa()))
+    for name in ("one.pem", "two.pem"):
+        (tmp_path / name).chmod(0o600)
+    keys_of = KeyTable(tuple(KeyRow(name, "example.org", name, f"./{name}.pem") for name in ("one", "two")),
+                       patterns=False)  # fmt: skip
+    signers = SigningTable(
+        (SignRow("ada@example.org", "one"), SignRow("bob@example.org", "two"), SignRow("bob@example.org", "one")),
+        patterns=False,
+    )
+    options = DkimOutOptions(key_table=str(tmp_path / "keys"), signing_table=str(tmp_path / "s"), all_matches=True)
+    found = SigningKeys(options, SigningTables(keys_of, signers), lambda level, text: None)
+    ada, bob = Address("ada", "example.org"), Address("bob", "example.org")
+    found.read(ada)
+    before, edition = found.find(ada), found.edition
+    (tmp_path / "one.pem").write_bytes(pem(ed25519()))
+    os.utime(tmp_path / "one.pem", (1, 1))
+    assert found.find(bob) is None
+    found.read(bob)
+    after = found.find(ada)
+    assert before is not None and after is not None
+    assert [key.kind.value for key in (*before.keys, *after.keys)] == ["rsa", "ed25519"]
+    assert found.edition > edition
+
+
+def test_files_of_which_none_is_remembered_any_more_are_read_again(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(signing_keys, "FILES_MAX", 1)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(pem(rsa()))
+        (tmp_path / name).chmod(0o600)
+    options = DkimOutOptions(keys=(NamedKey("a.example", "s", str(tmp_path / "a")),))
+    found = SigningKeys(options, None, lambda level, text: None)
+    author = Address("ada", "a.example")
+    assert found.find(author) is not None
+    found._read_file(str(tmp_path / "b"))
+    assert found.find(author) is None  # it is read again before it signs
+
+
+# -- what is remembered ------------------------------------------------------------------------------------------------
+
+
+def test_odd_header_sections_and_authors_are_not_remembered(files: tuple[NamedKey, ...]) -> None:
+    """A client that is known may still be a stolen account: what it sends must not fill the memory."""
+    kept: Keep = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=files), kept))
+    _kept.cache_clear()
+    sent(stage, job(MESSAGE))
+    plans, authors = len(kept[0]._plans), _kept.cache_info().currsize
+    assert (plans, authors) == (1, 1)
+    names = b"".join(b"X%d: 1\r\n" % number for number in range(PLAN_FIELDS_MAX))
+    for odd in (names, b"X: " + b"x" * 900 + b"\r\n" + b"Y: y\r\n" * 2_000):
+        stage.done.clear()
+        assert results(sent(stage, job(odd + MESSAGE))) == BOTH
+    stage.done.clear()
+    long = b"From: " + b", ".join(b"u%d@example.org" % number for number in range(500))
+    assert results(sent(stage, job(MESSAGE.replace(b"From: Ada <ada@example.org>", long)))) == BOTH
+    assert len(kept[0]._plans) <= plans + 1  # one for the kind with many authors
+    assert _kept.cache_info().currsize == authors
+
+
+def test_what_is_signed_is_remembered_once_for_all_signers(files: tuple[NamedKey, ...]) -> None:
+    kept: Keep = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=files), kept))
+    sent(stage, job(MESSAGE))
+    assert kept[0].signer(keys())._plans is kept[0]._plans
 
 
 # -- keys that cannot be used ------------------------------------------------------------------------------------------
