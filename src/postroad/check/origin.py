@@ -36,14 +36,13 @@ from postroad.mail.event import Evaluated, Event
 from postroad.mail.policy import (
     ACCEPT,
     Action,
-    AddRecipient,
     Answer,
-    DropRecipient,
     Effect,
     Evaluate,
     Phase,
     Prepend,
     Question,
+    Redirect,
     RemoveField,
     Verdict,
 )
@@ -98,7 +97,6 @@ class OriginInspector:
         self.wants_spf = checks.spf is not _OFF or checks.dmarc is not _OFF
         self.wants_dkim = checks.dkim is not _OFF or checks.dmarc is not _OFF
         self.refuses_clients = _ENFORCE in (checks.spf, checks.iprev)
-        self.redirects = checks.dmarc is _ENFORCE and checks.quarantine is Quarantine.REDIRECT
         self.quarantine_to = parse_mailbox(checks.quarantine_to) if checks.quarantine_to else None
         self._networks = tuple(ipaddress.ip_network(each) for each in options.exempt_networks)
 
@@ -153,7 +151,7 @@ class OriginInspection:
         if transaction is None:
             return self._inspector.without_forged(question) if self._only_forged and phase is _MESSAGE else ACCEPT
         if phase is _RCPT:
-            return transaction.at_recipient(question)
+            return transaction.at_recipient()
         if phase is _MESSAGE:
             self._transaction = None
             return transaction.at_end(question)
@@ -195,15 +193,22 @@ class OriginInspection:
             transaction.name = self._asked_name(peer.address, transaction.questions)
 
     def _asked_name(self, address: str, questions: DnsQuestions) -> asyncio.Task[ReverseName]:
-        if self._name is None or self._name.cancelled():
+        if self._name is None or _is_to_be_asked_again(self._name):
             self._name = asyncio.get_running_loop().create_task(iprev.check(address, questions))
         return self._name
 
     def _asked_hello(self, client: SpfClient, questions: DnsQuestions) -> asyncio.Task[SpfResult]:
-        if self._hello is None or self._hello[0] != client.helo or self._hello[1].cancelled():
+        if self._hello is None or self._hello[0] != client.helo or _is_to_be_asked_again(self._hello[1]):
             task = asyncio.get_running_loop().create_task(check_helo(client, questions))
             self._hello = client.helo, task
         return self._hello[1]
+
+
+def _is_to_be_asked_again(task: asyncio.Task[ReverseName] | asyncio.Task[SpfResult]) -> bool:
+    """Whether a question about the client, asked for an earlier message of the session, has come to nothing."""
+    return task.done() and (
+        task.cancelled() or task.exception() is not None or task.result().result == results.TEMPERROR
+    )
 
 
 class _Transaction:
@@ -211,7 +216,7 @@ class _Transaction:
 
     __slots__ = (
         "_asked", "_authors", "_believing", "_chain", "_early", "_head", "_inspector", "_look_at", "_pieces",
-        "_recipients", "_section", "_sender", "_signatures", "_size", "_spf", "hello", "name", "questions",
+        "_section", "_sender", "_signatures", "_size", "_spf", "hello", "name", "questions",
     )  # fmt: skip
 
     def __init__(self, inspector: OriginInspector, question: Question, *, believing: bool) -> None:
@@ -224,7 +229,6 @@ class _Transaction:
         self._spf: asyncio.Task[SpfResult] | None = None
         self._asked: list[asyncio.Task[Any]] = []  # for keys and records
         self._early: Verdict | None = None  # on the client and the sender
-        self._recipients: list[Address] = []
         self._pieces: list[bytes] = []
         self._size = 0
         self._look_at = 0  # from so many octets on it is worth looking whether the header section is whole
@@ -244,11 +248,8 @@ class _Transaction:
 
     # ---- The client and the sender
 
-    def at_recipient(self, question: Question) -> Answer:
-        inspector = self._inspector
-        if inspector.redirects and question.recipient is not None:
-            self._recipients.append(question.recipient)
-        if not inspector.refuses_clients or self._believing:
+    def at_recipient(self) -> Answer:
+        if not self._inspector.refuses_clients or self._believing:
             return ACCEPT
         if self._early is not None:
             return self._early
@@ -350,10 +351,14 @@ class _Transaction:
             if mode is not _OFF:
                 marked.extend(each)
 
-        spf = None if self._spf is None else await self._spf
-        name = None if self.name is None else await self.name
-        for task in self._asked:
-            await task
+        try:
+            spf = None if self._spf is None else await self._spf
+            name = None if self.name is None else await self.name
+            for task in self._asked:
+                await task
+        except BaseException:  # the client has gone: nobody else gives up the others
+            self.give_up()
+            raise
         signatures, chain = self._verified()
         if spf is not None:
             add(checks.spf, spf.found())
@@ -439,8 +444,7 @@ class _Transaction:
         name, _, value = checks.quarantine_field.partition(":")
         effects.append(Prepend(name, value.strip().encode()))
         if checks.quarantine is Quarantine.REDIRECT and inspector.quarantine_to is not None:
-            effects += [DropRecipient(each) for each in dict.fromkeys(self._recipients)]
-            effects.append(AddRecipient(inspector.quarantine_to))
+            effects.append(Redirect(inspector.quarantine_to))
         return Verdict(Action.ACCEPT, reason=why, effects=tuple(effects))
 
 

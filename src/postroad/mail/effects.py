@@ -24,6 +24,7 @@ from postroad.mail.policy import (
     Prepend,
     Question,
     Record,
+    Redirect,
     RemoveField,
     ReplaceBody,
     SetField,
@@ -66,7 +67,7 @@ def fault(effects: tuple[Effect, ...], body_max: int) -> str:
                     return f"the body has more than {body_max} octets"
                 if not message.only_crlf(effect.octets):
                     return "the body has a CR or an LF that is not a line end"
-            case AddRecipient() | DropRecipient() | SetReversePath() | Record() | Evaluate():
+            case AddRecipient() | DropRecipient() | Redirect() | SetReversePath() | Record() | Evaluate():
                 pass
             case _:
                 assert_never(effect)
@@ -145,6 +146,8 @@ def said(effect: Effect) -> str:
             return f"added the recipient <{effect.address}>"
         case DropRecipient():
             return f"dropped the recipient <{effect.address}>"
+        case Redirect():
+            return f"redirected to <{effect.address}>"
         case SetReversePath():
             return f"set the sender to <{'' if effect.address is None else effect.address}>"
         case Record() | Evaluate():

@@ -142,6 +142,12 @@ class DropRecipient(msgspec.Struct, frozen=True, tag=True):
     address: Address
 
 
+class Redirect(msgspec.Struct, frozen=True, tag=True):
+    """The message goes to this mailbox in place of all recipients whom the client named. Their history says why."""
+
+    address: Address
+
+
 class SetReversePath(msgspec.Struct, frozen=True, tag=True):
     """The message has another reverse-path; None is the null reverse-path."""
 
@@ -163,7 +169,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
 
 
 HeaderEffect = Prepend | Append | SetField | RemoveField
-Effect = HeaderEffect | ReplaceBody | AddRecipient | DropRecipient | SetReversePath | Record | Evaluate
+Effect = HeaderEffect | ReplaceBody | AddRecipient | DropRecipient | Redirect | SetReversePath | Record | Evaluate
 
 EFFECTS_MAX: Final = 1_000  # effects on one message, over all phases; more are a fault of a rule
 

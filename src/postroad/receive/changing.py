@@ -14,7 +14,16 @@ from postroad.mail import message
 from postroad.mail.effects import TEXT_MAX, Sections, applied, said
 from postroad.mail.envelope import Recipient
 from postroad.mail.event import Evaluated, Event, Inspected, Rewritten
-from postroad.mail.policy import AddRecipient, DropRecipient, Effect, Evaluate, HeaderEffect, Record, ReplaceBody
+from postroad.mail.policy import (
+    AddRecipient,
+    DropRecipient,
+    Effect,
+    Evaluate,
+    HeaderEffect,
+    Record,
+    Redirect,
+    ReplaceBody,
+)
 from postroad.receive.draft import Draft
 from postroad.store.values import NewContent
 
@@ -59,6 +68,7 @@ def change(draft: Draft, octets: bytes | None, now_us: int) -> bytes | None:
 
 def _readdress(draft: Draft, effects: tuple[Effect, ...]) -> None:
     """Recipients that are added or dropped."""
+    named = len(draft.recipients)  # by the client
     for effect in effects:
         if isinstance(effect, AddRecipient):
             draft.recipients.append(Recipient(effect.address))
@@ -66,6 +76,10 @@ def _readdress(draft: Draft, effects: tuple[Effect, ...]) -> None:
             for index, recipient in enumerate(draft.recipients):
                 if recipient.address == effect.address:
                     draft.discarded.setdefault(index, "dropped by a rule")
+        elif isinstance(effect, Redirect):
+            for index in range(named):
+                draft.discarded.setdefault(index, f"redirected to <{effect.address}>")
+            draft.recipients.append(Recipient(effect.address))
 
 
 def _events(draft: Draft, effects: tuple[Effect, ...], now_us: int) -> tuple[Event, ...]:

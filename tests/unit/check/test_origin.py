@@ -20,13 +20,12 @@ from postroad.mail.event import Evaluated, Event
 from postroad.mail.policy import (
     ACCEPT,
     Action,
-    AddRecipient,
     Answer,
-    DropRecipient,
     Evaluate,
     HeaderEffect,
     Phase,
     Question,
+    Redirect,
     Verdict,
 )
 from postroad.trust.arc import ArcVerification
@@ -365,10 +364,10 @@ def test_quarantine_by_another_recipient() -> None:
     checks = msgspec.structs.replace(STRICT, quarantine=Quarantine.REDIRECT, quarantine_to="junk@ours.test")
     eve = Address("eve", "ours.test")
     verdict, _ = one(lambda: Bench(checks), SOFT, "ada@soft.test", recipients=(BOB, eve, BOB))
-    readdressed = [each for each in verdict.effects if isinstance(each, DropRecipient | AddRecipient)]
-    assert readdressed == [DropRecipient(BOB), DropRecipient(eve), AddRecipient(Address("junk", "ours.test"))]
+    readdressed = [each for each in verdict.effects if isinstance(each, Redirect)]
+    assert readdressed == [Redirect(Address("junk", "ours.test"))]
     passed, _ = one(lambda: Bench(checks), signed(), recipients=(BOB,))
-    assert not any(isinstance(each, DropRecipient | AddRecipient) for each in passed.effects)
+    assert not any(isinstance(each, Redirect) for each in passed.effects)
 
 
 # ---- Exceptions
@@ -529,6 +528,43 @@ def test_what_was_asked_is_given_up_with_the_transaction(after: str) -> None:
         return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
     assert asyncio.run(inside()) == set()
+
+
+def test_what_was_asked_is_given_up_if_the_client_goes_while_it_waits_for_the_answer() -> None:
+    async def inside() -> set[asyncio.Task[Any]]:
+        made = Bench(slow_s=30.0)
+        inspection = made.visit()
+        waiting = asyncio.ensure_future(sent(inspection, signed()))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        inspection.aborted()
+        inspection.ended()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+    assert asyncio.run(inside()) == set()
+
+
+def test_what_the_dns_could_not_say_of_a_client_is_asked_again_for_the_next_message() -> None:
+    """A session may last for hours."""
+
+    async def inside() -> list[list[str]]:
+        made = Bench(msgspec.structs.replace(MARKED, spf=CheckMode.ENFORCE, iprev=CheckMode.ENFORCE))
+        inspection = made.visit()
+        zones = made.resolver._zones
+        broken = {name: zones[name] for name in ("1.2.0.192.in-addr.arpa", CLIENT.hello)}
+        zones.update({name: {"ERROR": ["ERROR"]} for name in broken})
+        first = await sent(inspection)
+        hello = inspection._hello
+        zones.update(broken)
+        second = await sent(inspection)
+        assert hello is not None and inspection._hello is not None
+        results = [task.result().result for _, task in (hello, inspection._hello)]
+        return [short(evaluation(first))[-1:], short(evaluation(second))[-1:], results]
+
+    assert asyncio.run(inside()) == [["iprev=temperror"], ["iprev=pass"], ["temperror", "none"]]
 
 
 def test_a_transaction_after_one_that_came_to_nothing() -> None:

@@ -25,6 +25,7 @@ from postroad.mail.policy import (
     Prepend,
     Question,
     Record,
+    Redirect,
     RemoveField,
     ReplaceBody,
     SetField,
@@ -298,6 +299,22 @@ def test_the_envelope_is_changed_and_the_history_says_so() -> None:
     assert (checked.rule, checked.result, checked.text) == ("virus", "clean", "0.1 s")
     (removed,) = [each for each in house.spool.events if isinstance(each, Removed)]
     assert removed.recipients == ("ann@local.test",)
+
+
+def test_a_message_is_redirected_in_place_of_all_whom_the_client_named() -> None:
+    junk = Redirect(Address("junk", "local.test"))
+    seen = Seen(MAIL=always(AddRecipient(Address("copy", "local.test"))), MESSAGE=always(junk, Record("spam", "1")))
+    house = house_of(seen)
+    client = opened(house)
+    client.say(MAIL + RCPT + RCPT.replace("ann", "bob") + RCPT + "DATA\r\n")
+    assert client.say(MESSAGE).startswith("250")
+    kept, _ = stored(house)
+    assert [str(each.address) for each in kept.envelope.recipients] == ["copy@local.test", "junk@local.test"]
+    removed = [each for each in house.spool.events if isinstance(each, Removed)]
+    assert {each.text for each in removed} == {"redirected to <junk@local.test>"}
+    assert {name for each in removed for name in each.recipients} == {"ann@local.test", "bob@local.test"}
+    (changed,) = [each for each in house.spool.events if isinstance(each, Rewritten)]
+    assert changed.changes[-1] == "redirected to <junk@local.test>"
 
 
 def test_a_sender_that_is_changed_at_mail_is_the_sender_at_rcpt() -> None:
