@@ -2,7 +2,8 @@
 
 It is asked when a connection must be opened, behind the look-up of the hosts. For each host the first of these counts:
 TLSA records that DNSSEC proves (RFC 7672), the MTA-STS policy of the recipients' domain (RFC 8461 §2: never instead of
-DANE), the settings alone.
+DANE), the settings alone. TLSA records of which none is usable demand encryption and prove nothing, so a policy of
+MTA-STS that is to be enforced counts before them.
 
 What always holds: DANE is asked about only if the MX records (or their absence) and the host's addresses, or the first
 alias on the way to them, were proved; an answer that nobody has ("bogus" is one, RFC 4035 §5.5) is never taken for "no
@@ -61,6 +62,9 @@ def _told(lines: Iterable[str]) -> tuple[str, ...]:
 
 def is_wanted(destination: Destination) -> bool:
     """Whether its hosts have a policy at all."""
+    terms = destination.terms
+    if destination.tls is TlsDemand.MAY and (terms.minimum or terms.ciphers or terms.server_name):
+        return True
     return destination.require_tls or destination.tls not in (TlsDemand.MAY, TlsDemand.NONE)
 
 
@@ -119,7 +123,7 @@ class Securing(msgspec.Struct, frozen=True):
             found = await asyncio.gather(*(find_tlsa(name, port, self.resolver) for name in names))
             tlsa = dict(zip(names, found, strict=True))
         sts = NO_STS
-        if self._asks_for_sts and not (tlsa and all(each.records or each.trouble for each in tlsa.values())):
+        if self._asks_for_sts and not (tlsa and all(usable(each.records) or each.trouble for each in tlsa.values())):
             sts = await self.sts(destination.domain)
         if destination.require_tls and not self._are_own(sts):
             return self._not_own(sts)
@@ -168,21 +172,25 @@ class Securing(msgspec.Struct, frozen=True):
             return self._passed_over(hop, PolicyKind.TLSA, TlsFailure.DNSSEC_INVALID, text, tlsa.base or hop.name)
         if tlsa.records:
             made = self._by_dane(hop, tlsa)
-            if made is not None:
+            is_enforced = sts.policy is not None and sts.policy.mode is StsMode.ENFORCE
+            if made is not None and not (made.proof is HostProof.NOTHING and is_enforced):
                 return made
         if self.destination.tls is TlsDemand.DANE_ONLY:
             return self._passed_over(hop, PolicyKind.NONE, TlsFailure.DANE_REQUIRED, self._no_dane(hop, tlsa), "")
-        if sts.policy is not None and sts.policy.mode is not StsMode.NONE:
-            return self._by_sts(hop, sts.policy, sts)
-        return self._by_settings(hop, sts)
+        policy = sts.policy
+        if policy is None or policy.mode is StsMode.NONE:
+            return self._by_settings(hop, sts)
+        if policy.mode is StsMode.TESTING and self.destination.require_tls:
+            return self._by_settings(hop, sts)  # such a policy lets mail go on that the sender wants to be kept
+        return self._by_sts(hop, policy, sts)
 
     def _by_dane(self, hop: Hop, tlsa: TlsaFinding) -> Hop | None:
         """None if the records are of no use, and more than encryption is demanded."""
         records = usable(tlsa.records)
-        port = self.destination.port
+        port, terms = self.destination.port, self.destination.terms
         policy = HostPolicy(
             self.destination.tls.value, PolicyKind.TLSA, f"TLSA records of {tlsa.base}, proved by DNSSEC", tlsa.base,
-            records, server_name=tlsa.base,
+            records, server_name=tlsa.base, minimum=terms.minimum, ciphers=terms.ciphers,
             lines=_told(f"_{port}._tcp.{tlsa.base}. IN TLSA {record}" for record in tlsa.records),
         )
         if records:
@@ -196,10 +204,11 @@ class Securing(msgspec.Struct, frozen=True):
         return self._with(hop, TlsDemand.ENCRYPT, HostProof.NOTHING, policy)
 
     def _dane_names(self, base: str) -> tuple[str, ...]:
-        """RFC 7672 §3.2.2: the base domain, and for mail by MX the domain and what it is an alias of."""
+        """RFC 7672 §3.2.2: the base domain, and the host that was set, or for mail by MX the domain and what it is an
+        alias of."""
         answer = self.answer
         if answer is None:
-            return (base,)
+            return tuple(dict.fromkeys((base, self.destination.host)))
         return tuple(dict.fromkeys((base, self.destination.domain, answer.name or self.destination.domain)))
 
     def _no_dane(self, hop: Hop, tlsa: TlsaFinding) -> str:
@@ -210,10 +219,11 @@ class Securing(msgspec.Struct, frozen=True):
         return f"DANE is demanded, and {hop.name} has no TLSA records that DNSSEC proves"
 
     def _by_sts(self, hop: Hop, found: StsPolicy, sts: StsAnswer) -> Hop:
-        testing = found.mode is StsMode.TESTING
+        testing, terms = found.mode is StsMode.TESTING, self.destination.terms
         policy = HostPolicy(
             self.destination.tls.value, PolicyKind.STS, sts.source or f"MTA-STS of {found.domain}", found.domain,
             testing=testing, failure=sts.failure, text=sts.text, lines=_told(found.lines), mx=_told(found.mx),
+            minimum=terms.minimum, ciphers=terms.ciphers,
         )
         if found.names(hop.name):
             return self._with(hop, TlsDemand.VERIFY, HostProof.NAME, policy)

@@ -298,3 +298,43 @@ async def test_dane_and_mta_sts_satisfy_requiretls(tls: TlsDemand) -> None:
     ):  # fmt: skip
         made, _, _ = await secured(destination, unproved, policies)
         assert isinstance(made, Attempt) and made.outcome is outcome and made.status.endswith(".7.10")
+
+
+async def test_a_policy_for_testing_never_relaxes_what_the_sender_requires() -> None:
+    """RFC 8689: mail that requires TLS goes to no host that proves nothing. RFC 8461 §5 lets other mail go on."""
+    none = {("d.example", "MX"): DnsAnswer[Any](NODATA, (), "none", False, name="d.example"),
+            ("d.example", "A"): found("192.0.2.1", secure=False, name="d.example")}  # fmt: skip
+    for table in ({}, none):
+        for host in ("mx.h.example", "else.example"):
+            policies = sts(StsMode.TESTING, host, "d.example")
+            hop = await hop_of(by_mx(TlsDemand.STS, require_tls=True), table, policies)
+            assert (hop.tls, hop.proof) == (TlsDemand.VERIFY, HostProof.NAME)
+            assert hop.policy is not None and not hop.policy.testing
+
+
+async def test_an_enforced_policy_counts_before_records_that_are_of_no_use() -> None:
+    """RFC 8461 §5: no mail to hosts that do not prove their name. Useless records prove nothing (RFC 7672 §2.2)."""
+    useless = {TLSA: found(USELESS)}
+    hop = await hop_of(by_mx(TlsDemand.STS), useless, sts(StsMode.ENFORCE, "mx.h.example"))
+    assert (hop.tls, hop.proof) == (TlsDemand.VERIFY, HostProof.NAME)
+    hop = await hop_of(by_mx(TlsDemand.STS), useless, sts(StsMode.ENFORCE, "else.example"))
+    assert hop.policy is not None and hop.policy.passed_over
+    hop = await hop_of(by_mx(TlsDemand.STS), useless, sts(StsMode.TESTING, "mx.h.example"))
+    assert (hop.tls, hop.proof) == (TlsDemand.ENCRYPT, HostProof.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("tls", "table"),
+    [(TlsDemand.MAY, {}), (TlsDemand.DANE, {}), (TlsDemand.DANE, {TLSA: found(GOOD)}), (TlsDemand.STS, {})],
+)
+async def test_versions_and_ciphers_of_the_settings_hold_under_every_policy(tls: TlsDemand, table: Table) -> None:
+    terms = TlsTerms(minimum="TLSv1.3", ciphers="HIGH")
+    hop = await hop_of(by_mx(tls, terms=terms), table, sts(StsMode.ENFORCE, "mx.h.example"))
+    assert hop.policy is not None and (hop.policy.minimum, hop.policy.ciphers) == ("TLSv1.3", "HIGH")
+
+
+async def test_a_host_that_was_set_and_is_an_alias_may_have_its_own_name() -> None:
+    """RFC 7672 §3.2.2, records of hosts without MX."""
+    destination = Destination("[x]:25", Transport.SMTP, host="mx.h.example", port=25, tls=TlsDemand.DANE)
+    hop = await hop_of(destination, {**ALIAS, ("real.example", "TLSA 25"): found(ANCHOR)})
+    assert hop.policy is not None and hop.policy.names == ("real.example", "mx.h.example")
