@@ -10,6 +10,7 @@ How it fails: `ReportPlaces.failed` says that the DNS did not answer about some 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -124,11 +125,24 @@ async def tls_places(dns: Names, domain: str) -> ReportPlaces:
     found: list[ReportPlace] = []
     refused: list[tuple[str, str]] = []
     for uri in record.uris[:PLACES_MAX]:
-        if uri.partition(":")[0].lower() == "mailto" and mailbox_of(uri) is None:
+        is_mail = uri.partition(":")[0].lower() == "mailto"
+        if is_mail and mailbox_of(uri) is None:
             refused.append((uri, "it is no mailto: address"))
+        elif not is_mail and not _can_be_posted_to(uri):
+            refused.append((uri, "it is no https: URI of a host"))
         else:
             found.append(ReportPlace(uri))
     return ReportPlaces(tuple(found), tuple(refused))
+
+
+def _can_be_posted_to(uri: str) -> bool:
+    """Whether a https: URI names a host, perhaps a port, and no more than that: what is read in two ways is refused."""
+    found = _POSTED_TO.match(uri)
+    port = int(found[2] or 443) if found is not None else 0
+    return found is not None and 0 < port < 65_536 and host_of(uri) != ""
+
+
+_POSTED_TO: Final = re.compile(r"https://([A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?(?=[/?]|\Z)", re.IGNORECASE)
 
 
 def host_of(uri: str) -> str:
@@ -136,7 +150,7 @@ def host_of(uri: str) -> str:
     mailbox = mailbox_of(uri)
     if mailbox is not None:
         return mailbox.domain
-    host = uri.partition("//")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
+    host = re.split("[/?#]", uri.partition("//")[2], maxsplit=1)[0].rpartition("@")[2].partition(":")[0]
     try:
         return canonical_domain(host)
     except ValueError:

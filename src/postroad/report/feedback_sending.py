@@ -11,7 +11,8 @@ commit of its acceptance succeeded. So after a crash the history is asked, and o
 POST cannot be made so: if nobody knows whether the server has it, it is sent again with the same report id.
 
 How it fails: what cannot be done now is tried again later, with growing pauses, for a day; then it is FAILED with its
-reason. Nothing here ever concerns other mail.
+reason. A fault of ours at one report is logged and counts as such a failure, so that it keeps back no other report.
+Nothing here ever concerns other mail.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -186,9 +188,9 @@ class _Day:
     async def turn(self) -> float:
         now_us = self._doors.now_us()
         for report in await self._off_loop(lambda: self._file.due_reports(now_us, AT_ONCE)):
-            await self._plan(report)
+            await self._safely(self._plan(report), partial(self._not_planned, report))
         for sending in await self._off_loop(lambda: self._file.due_sendings(now_us, AT_ONCE)):
-            await self._send(sending)
+            await self._safely(self._send(sending), partial(self._not_sent, sending))
         due_us = await self._off_loop(self._file.next_due_us)
         if due_us is None:
             if await self._off_loop(self._file.finish):
@@ -198,6 +200,16 @@ class _Day:
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await self._doors.off_loop(work)  # type: ignore[return-value]
+
+    async def _safely(self, work: Awaitable[None], broken: Callable[[str], Awaitable[None]]) -> None:
+        """Work on one report; `broken` notes that it failed by a fault of ours."""
+        try:
+            await work
+        except (sqlite3.Error, OSError):  # the file of the day: nothing else can be done either
+            raise
+        except Exception as error:
+            _LOG.exception("a report to another domain for %s", date_of(self._day))
+            await broken(f"internal error: {type(error).__name__}")
 
     # --- where a report goes
 
@@ -214,6 +226,10 @@ class _Day:
             if uri
         ]
         await self._off_loop(lambda: self._file.plan(_planned(report, places, now_us), sendings))
+
+    async def _not_planned(self, report: DayReport, why: str) -> None:
+        known = _planned(report, ReportPlaces(failed=why), self._doors.now_us())
+        await self._off_loop(lambda: self._file.plan(known, ()))
 
     async def _places(self, report: DayReport) -> ReportPlaces:
         if any(_is_below(report.domain, each) for each in self._options.except_domains):
@@ -313,6 +329,15 @@ class _Day:
             return
         due_us = self._doors.now_us() + _pause_us(tries)
         await self._note(msgspec.structs.replace(sending, tries=tries, due_us=due_us, text=why[:_TEXT_MAX]))
+
+    async def _not_sent(self, sending: DaySending, why: str) -> None:
+        """What the file says of it now counts: its mail may have been accepted."""
+        known = await self._off_loop(lambda: self._file.sendings_of(sending.kind, sending.domain))
+        for each in known:
+            if each.destination == sending.destination and each.state in (SendingState.WAITING, SendingState.BEGUN):
+                begun = each.state is SendingState.BEGUN and each.id > 0
+                waiting = each if begun else msgspec.structs.replace(each, state=SendingState.WAITING)
+                await self._again(waiting, why, begun=begun)
 
     async def _fail(self, sending: DaySending, why: str) -> None:
         self._doors.log(

@@ -21,6 +21,7 @@ from postroad.world.http_link import HttpLink, place, tls_context
 from postroad.world.problem import Problem
 
 ANSWER_MAX: Final = 65_536
+_URL_SHOWN_MAX: Final = 100  # characters
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -52,7 +53,10 @@ def fetcher(executor: Executor, ca_file: str = "") -> Fetch:
 
     async def fetch(request: HttpRequest) -> HttpResponse | Problem:
         loop = asyncio.get_running_loop()
-        link = HttpLink(request.url, context, request.timeout_s, request.addresses)
+        try:
+            link = HttpLink(request.url, context, request.timeout_s, request.addresses)
+        except ValueError as error:
+            return Problem(request.url[:_URL_SHOWN_MAX], f"is no URL that can be asked: {error}")
         try:
             async with asyncio.timeout(request.timeout_s):
                 return await loop.run_in_executor(executor, _exchange, link, request)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from postroad.report.feedback_places import ReportPlace, ReportPlaces, dmarc_places, host_of, tls_places
 from postroad.trust import dmarc_record
 from tests.unit.trust.zones import ZoneResolver
@@ -89,3 +91,16 @@ def test_the_host_of_a_destination() -> None:
     assert host_of("mailto:a@Example.COM") == "example.com"
     assert host_of("https://user@Example.com:8443/x?y=z@w") == "example.com"
     assert host_of("https:///x") == ""
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://a.example:99999/x", "https://a.example:0/", "https://a.example:x/", "https://u:p@a.example/",
+     "https://[2001:db8::1]/", "https:/a.example", "https:a.example", "https:///x"],
+)  # fmt: skip
+async def test_a_place_that_no_report_can_be_posted_to(uri: str) -> None:
+    dns = ZoneResolver({"_smtp._tls.example.com": {"TXT": [f"v=TLSRPTv1;rua={uri},https://a.example:8443/x?y"]}})
+    found = await tls_places(dns, "example.com")
+    assert [each.uri for each in found.found] == ["https://a.example:8443/x?y"]
+    assert [each for each, _ in found.refused] == [uri]
+    assert host_of("https://a.example?@b.example/") == "a.example"  # the one that is asked

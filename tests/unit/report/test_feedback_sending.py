@@ -13,6 +13,7 @@ import pytest
 
 from postroad.mail.event import Event
 from postroad.node.collecting import Collection, _turns
+from postroad.report import feedback_sending
 from postroad.report.feedback import DmarcRow, TlsPolicySeen, TlsRow, date_of
 from postroad.report.feedback_mail import Compressed
 from postroad.report.feedback_options import FeedbackOptions
@@ -412,3 +413,44 @@ async def test_a_clock_that_is_set_back_makes_no_report_again(tmp_path: Path) ->
     await live(place, MIDNIGHT_US + 6 * 3_600_000_000)
     assert place.destinations() == MAILS
     assert place.collected.count(DAY) == 1
+
+
+async def test_a_fault_of_ours_at_one_report_keeps_back_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where one stranger's record or row brings us to a fault, the others still get their reports."""
+    place = Place(tmp_path)
+    place.rows.append(("tls", "bad.example", b"\xc1 no row", 1))
+    place.zones["_smtp._tls.bad.example"] = {"TXT": ["v=TLSRPTv1;rua=mailto:tls@bad.example"]}
+    place.rows.append(("tls", "worse.example", ENCODE(TlsRow(TlsPolicySeen("no-policy-found", "worse.example"))), 2))
+    real = feedback_sending.tls_places
+
+    async def places(names: Any, domain: str) -> Any:
+        if domain == "worse.example":
+            raise KeyError(domain)
+        return await real(names, domain)
+
+    monkeypatch.setattr(feedback_sending, "tls_places", places)
+    await live(place, MIDNIGHT_US + 50 * 3_600_000_000)
+    assert place.destinations() == MAILS
+    failed = place.sendings()["mailto:tls@bad.example"]
+    assert failed.state is SendingState.FAILED and "internal error" in failed.text
+    assert place.state("tls", "worse.example") is ReportState.NONE
+    assert 5 <= caplog.text.count("KeyError: 'worse.example'") <= 30
+
+
+async def test_mail_that_was_accepted_is_not_sent_again_after_a_fault_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(tmp_path)
+    faults = [KeyError("queue")]
+
+    def to_queue(stored: Stored) -> None:
+        if faults:
+            raise faults.pop()
+
+    sending = FeedbackSending(msgspec.structs.replace(place.doors(), queued=to_queue), OPTIONS)
+    while place.now_us < MIDNIGHT_US + 12 * 3_600_000_000:
+        place.now_us += int(await sending.turn() * 1e6)
+    assert place.destinations() == MAILS and "KeyError" in caplog.text
+    assert all(each.state is SendingState.SENT for each in place.sendings().values())

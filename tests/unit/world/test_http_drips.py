@@ -60,3 +60,11 @@ async def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
     executor.shutdown(wait=True)
     assert asked == 0
     server.close()
+
+
+async def test_a_url_that_cannot_be_asked_is_a_problem() -> None:
+    """Such as those that strangers publish as places for reports."""
+    fetch = fetcher(ThreadPoolExecutor(1))
+    for url in ("https://a.example:99999/", "https://[a.example/"):
+        found = await fetch(HttpRequest(url, b"", addresses=("192.0.2.1",)))
+        assert isinstance(found, Problem) and url in found.where
