@@ -32,7 +32,7 @@ from postroad.mail.message import size
 from postroad.mail.route import Destination, mailbox_itself
 from postroad.protocol.sending import Result
 from postroad.store.content import pieces
-from postroad.store.kept_reports import KeepingFailed, KeptMail, MailState, ReportStore
+from postroad.store.kept_reports import KeepingFailed, KeptMail, KeptReport, MailState, ReportStore
 from postroad.trust.inbound import keeping, report_mail
 from postroad.trust.inbound.report_mail import InboundMail
 from postroad.trust.inbound.values import TEXT_MAX, InboundTls, tidy
@@ -104,25 +104,25 @@ class ReportReader:
         if self._store.sent_by(client, now_us - _DAY_US) >= mails_max:
             text = f"{client} has sent {mails_max} mails within a day (client_mails_max)"
             return self._store.put(msgspec.structs.replace(kept, state=MailState.NOT_READ, text=text), ())
-        found = self._read(job)
+        found, reports = self._read(job)
         state, text = _judged(found)
         kept = msgspec.structs.replace(
             kept, state=state, text=text, author=found.author[:255], subject=found.subject[:TEXT_MAX]
         )
-        return self._store.put(kept, tuple(keeping.kept(found, envelope.id)))
+        return self._store.put(kept, reports)
 
-    def _read(self, job: Job) -> InboundMail:
+    def _read(self, job: Job) -> tuple[InboundMail, tuple[KeptReport, ...]]:
         self._begun = self._now()
         try:
-            found = report_mail.read(
+            found = without_unsigned(report_mail.read(
                 pieces(job.envelope, job.content), self.options.limits, self._breathe, self._authserv_ids
-            )
+            ))
+            return found, tuple(keeping.kept(found, job.envelope.id))
         except (OSError, _Stopped):
             raise
         except Exception as error:  # a fault of ours must not keep the mail from its mailbox
             _LOG.exception("reading a report")
-            return InboundMail(problems=(f"internal error: {type(error).__name__}",))
-        return without_unsigned(found)
+            return InboundMail(problems=(f"internal error: {type(error).__name__}",)), ()
 
     def _breathe(self) -> None:
         if self._stopped:

@@ -215,6 +215,9 @@ class ReportStore:
             raise KeepingFailed(f"{self._path}: {error}", full=full) from error
         except OSError as error:
             raise KeepingFailed(f"{self._path}: {error.strerror or error}") from error
+        except BaseException:  # a fault of ours: a transaction that stays open would keep everybody from writing
+            self._roll_back()
+            raise
         raise AssertionError("the second turn returns or raises")
 
     def _opened(self) -> sqlite3.Connection:

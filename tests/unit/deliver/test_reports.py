@@ -285,3 +285,15 @@ def test_jobs_are_read_from_files_too(store: ReportStore, tmp_path: Path) -> Non
     gone = msgspec.structs.replace(job(id=8), content=ContentFile(str(tmp_path / "gone"), 5))
     found = reader(store).read(gone, NOW_US)
     assert isinstance(found, Result) and found.outcome is Outcome.DEFERRED and "cannot be read" in found.text
+
+
+@pytest.mark.parametrize("broken", ["postroad.trust.inbound.report_mail.read", "postroad.trust.inbound.keeping.kept"])
+def test_a_fault_of_ours_keeps_no_mail_from_its_mailbox(
+    store: ReportStore, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fails(*_: object) -> object:
+        raise KeyError("x")
+
+    monkeypatch.setattr(broken, fails)
+    found = read(reader(store), job())
+    assert (found.state, found.text) == (MailState.UNREADABLE, "internal error: KeyError")

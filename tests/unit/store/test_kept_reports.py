@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,13 @@ def test_a_reader_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeepingFailed, match="not a database"):
         reader.mails()
     assert (tmp_path / "reports.db").exists()
+
+
+def test_a_fault_of_ours_leaves_no_transaction_open(store: ReportStore, tmp_path: Path) -> None:
+    """Else no other worker could write until this one ends."""
+    with pytest.raises(UnicodeEncodeError):
+        store.put(mail(1), [report("one"), report("\ud800")])
+    other = sqlite3.connect(tmp_path / "reports.db", timeout=0)
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    assert names(store) == [] and store.put(mail(1), [report("one")]) == mail(1)

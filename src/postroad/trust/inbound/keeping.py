@@ -19,6 +19,7 @@ from postroad.trust.inbound.values import (
     InboundFeedback,
     InboundReport,
     InboundTls,
+    InboundTlsPolicy,
     domain_of,
 )
 
@@ -48,9 +49,11 @@ def _forms(
         domain = report.policy.domain
         yield DMARC, domain, _name(report.organization, report.report_id, report.begin_s, domain, report), report
     elif isinstance(report, InboundTls):
-        for domain in dict.fromkeys(each.domain for each in report.policies):
-            policies = tuple(each for each in report.policies if each.domain == domain)
-            part = msgspec.structs.replace(report, policies=policies)
+        of: dict[str, list[InboundTlsPolicy]] = {}
+        for each in report.policies:
+            of.setdefault(each.domain, []).append(each)
+        for domain, policies in of.items():
+            part = msgspec.structs.replace(report, policies=tuple(policies))
             yield TLS, domain, _name(report.organization, report.report_id, report.begin_s, domain, part), part
     else:
         kind = FAILURE if report.is_failure else COMPLAINT

@@ -24,6 +24,7 @@ from postroad.trust.inbound.values import (
 )
 
 SIZE_MAX: Final = 8_388_608  # octets of JSON
+DOMAINS_MAX: Final = 100  # of one report: each is kept by itself. RFC 8460 §4.4 has one, its mail hosts more
 _STRINGS_MAX: Final = 100  # lines of a policy, hosts of a policy
 _TYPES: Final = ("tlsa", "sts", "no-policy-found")
 _Count = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
@@ -106,8 +107,11 @@ def _report(found: _TlsReport) -> InboundTls:
         if not value:
             problems[f"it has no {name}"] = None
     policies = tuple(_policy(each, problems) for each in found.policies)
-    if not any(each.domain for each in policies):
+    domains = {each.domain for each in policies}
+    if not any(domains):
         raise UnreadableReport("it does not say which domain it is about")
+    if len(domains) > DOMAINS_MAX:
+        raise UnreadableReport(f"it is about more than {DOMAINS_MAX} domains")
     return InboundTls(
         tidy(found.organization_name or "") or "unknown", tidy(found.contact_info or ""), tidy(found.report_id or ""),
         begin_s, end_s, policies, tuple(problems)[:PROBLEMS_MAX],

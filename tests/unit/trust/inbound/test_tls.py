@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroad.trust.inbound import tls
+from postroad.trust.inbound import keeping, tls
 from postroad.trust.inbound.limits import InboundLimits, UnreadableReport
+from postroad.trust.inbound.report_mail import InboundMail
 from postroad.trust.inbound.values import InboundTlsFailure
 from tests.unit.trust.inbound.samples import tls as octets_of
 from tests.unit.trust.inbound.samples import tls_report
@@ -101,3 +102,15 @@ def test_damaged_reports_are_read_or_refused(octets: bytes, at: int, gone: int) 
         assert str(error)
     else:
         assert all(each.successful >= 0 and each.failed >= 0 for each in found.policies)
+
+
+def test_a_report_on_very_many_domains_is_refused_at_once() -> None:
+    """Each would be kept by itself. A hundred thousand of them would hold the thread for hours."""
+    policies = b",".join(b'{"policy":{"policy-domain":"d%d.example"}}' % number for number in range(150_000))
+    with pytest.raises(UnreadableReport, match="more than 100 domains"):
+        tls.read(b'{"policies":[' + policies + b"]}")
+    few = tls.read(b'{"policies":[' + b",".join(policies.split(b",")[:100] * 2) + b"]}")
+    assert len({each.domain for each in few.policies}) == 100
+    mail = InboundMail(reports=(few,))
+    kept = list(keeping.kept(mail, 1))
+    assert len(kept) == 100 and all(len(keeping.tls(each).policies) == 2 for each in kept)
