@@ -351,7 +351,7 @@ class Opener:
         if not result.plain_next:
             return result
         where = msgspec.structs.replace(where, plain=True)
-        if policy is not None and policy.failure is TlsFailure.NO_FAILURE:
+        if policy is not None and (policy.testing or policy.failure is TlsFailure.NO_FAILURE):
             where = msgspec.structs.replace(where, hop=_with_failure(hop, policy, result))
         again = await visit(self._ways, where, lost)
         if isinstance(again, NoCourier):  # then it was not for TLS, and TLS is tried again
@@ -382,10 +382,10 @@ class Opener:
 
 
 def _with_failure(hop: Hop, policy: HostPolicy, found: NoCourier) -> Hop:
-    """The hop, for a visit after which its policy is told of what the one before has found."""
-    return msgspec.structs.replace(
-        hop, policy=msgspec.structs.replace(policy, failure=found.failure, text=found.result.text)
-    )
+    """The hop, for a visit after which its policy is told of what the one before has found. A session that TLS has
+    broken has no better word."""
+    failure = TlsFailure.VALIDATION_FAILURE if found.failure is TlsFailure.NO_FAILURE else found.failure
+    return msgspec.structs.replace(hop, policy=msgspec.structs.replace(policy, failure=failure, text=found.result.text))
 
 
 def _no_family(hops: Sequence[Hop]) -> str:

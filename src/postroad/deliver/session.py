@@ -103,9 +103,10 @@ class HopTrial(msgspec.Struct, frozen=True):
 
     @property
     def may_be_plain(self) -> bool:
-        """Whether the mail may go without TLS."""
+        """Whether the mail may go without TLS. What a policy for testing demands holds nothing back."""
         without_tls = self.credentials is None or self.credentials.without_tls
-        return self.tls is TlsDemand.MAY and without_tls
+        policy = self.hop.policy
+        return without_tls and (self.tls is TlsDemand.MAY or (policy is not None and policy.testing))
 
 
 async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], None]) -> SmtpCourier | NoCourier:

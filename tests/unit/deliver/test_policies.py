@@ -181,6 +181,29 @@ async def test_mode_testing_of_a_host_without_tls(remotes: Any, pool: ThreadPool
     assert not attempt.policy.held and attempt.policy.failure is TlsFailure.STARTTLS_NOT_SUPPORTED
 
 
+@pytest.mark.parametrize("proof", [HostProof.NAME, HostProof.NOTHING])
+@pytest.mark.parametrize("where", ["STARTTLS", "EHLO"])
+async def test_mode_testing_of_a_host_whose_tls_breaks(
+    remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA, ca_file: str, where: str, proof: HostProof
+) -> None:
+    """Without a policy the mail goes on without TLS; one for testing must not keep it."""
+    remote = await remotes(tls=Shown(authority, "localhost").context)
+    if where == "STARTTLS":
+        remote.answers[where] = None
+    else:
+        remote.within[where] = None
+    demand = TlsDemand.VERIFY if proof is HostProof.NAME else TlsDemand.MAY
+    policy = HostPolicy("sts", PolicyKind.STS, "MTA-STS", "example.net", testing=True)
+    courier = await Sender(pool, ca_file).open(hop(remote, proof, policy, demand))
+    (attempt,) = await carry(courier, job())
+    assert attempt.outcome is Outcome.RELAYED and not attempt.tls and attempt.policy is not None
+    assert not attempt.policy.held and attempt.policy.failure is TlsFailure.VALIDATION_FAILURE
+    enforced = await Sender(pool, ca_file).open(
+        hop(remote, HostProof.NAME, HostPolicy("sts", PolicyKind.STS, "MTA-STS", "example.net"), TlsDemand.VERIFY)
+    )
+    assert isinstance(enforced, Attempt) and enforced.outcome is Outcome.DEFERRED
+
+
 async def test_opportunistic_sessions_tell_of_their_tls(
     remotes: Any, pool: ThreadPoolExecutor, authority: trustme.CA
 ) -> None:
