@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 
@@ -27,14 +27,32 @@ def read(der: bytes) -> x509.Certificate | None:
 
 @lru_cache(maxsize=256)
 def key_of(der: bytes) -> bytes:
-    """The public key of a certificate (SubjectPublicKeyInfo, DER); b"" if it cannot be read."""
+    """The public key of a certificate (SubjectPublicKeyInfo, DER) as it stands there, of whatever kind it is; b"" if
+    it cannot be read."""
     found = read(der)
-    if found is None:
-        return b""
-    try:
-        return found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception:  # a kind of key that the library does not know
-        return b""
+    return b"" if found is None else _key_in(found.tbs_certificate_bytes)
+
+
+def _key_in(signed: bytes) -> bytes:
+    """RFC 5280 §4.1: behind version, serial number, algorithm, issuer, validity and subject. The library has read the
+    certificate, so it is well-formed that far."""
+    at = _value_of(signed, 0)[0]
+    fields = 6 if signed[at] == _VERSION else 5
+    for _ in range(fields):
+        at = _value_of(signed, at)[1]
+    return signed[at : _value_of(signed, at)[1]]
+
+
+_VERSION: Final = 0xA0  # the tag of the version, which certificates of version 1 do not have
+
+
+def _value_of(octets: bytes, at: int) -> tuple[int, int]:
+    """Where the value of a DER element begins and ends (X.690 §8.1.3)."""
+    length, begins = octets[at + 1], at + 2
+    if length > 0x7F:
+        more = length & 0x7F
+        length, begins = int.from_bytes(octets[begins : begins + more], "big"), begins + more
+    return begins, begins + length
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:

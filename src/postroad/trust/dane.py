@@ -148,7 +148,7 @@ class _Path:
 
     def _signers(self, last: x509.Certificate) -> Iterator[tuple[bytes, x509.Certificate]]:
         for der, issuer in self._issuers:
-            if issuer.subject != last.issuer or self._steps >= _STEPS_MAX:
+            if self._steps >= _STEPS_MAX or not _names(last, issuer):
                 continue
             self._steps += 1
             try:
@@ -160,6 +160,14 @@ class _Path:
     def _is_signed(self, last: x509.Certificate, key: object) -> bool:
         self._steps += 1
         return self._steps <= _STEPS_MAX and is_signed(last, key)
+
+
+def _names(last: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether a certificate names an issuer as its own."""
+    try:
+        return issuer.subject == last.issuer
+    except Exception:  # a name is read when it is first asked for, and may be none
+        return False
 
 
 def is_signed(last: x509.Certificate, key: object) -> bool:

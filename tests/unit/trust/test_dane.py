@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from postroad.mail.tls_policy import Tlsa, TlsFailure
+from postroad.trust import certificate
 from postroad.trust.dane import fault_of, is_usable, usable
 
 NOW = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
@@ -186,3 +187,24 @@ def test_of_several_digests_the_strongest_counts() -> None:
 @pytest.mark.parametrize("chain", [(), (b"",), (b"no certificate", ROOT.der), (LEAF.der,) * 30])
 def test_whatever_is_shown_gets_an_answer(chain: tuple[bytes, ...]) -> None:
     assert failure((ROOT.record(2, 0, 1), OTHER.record(3, 1, 1)), chain) is not TlsFailure.NO_FAILURE
+
+
+def test_a_key_of_a_kind_that_the_library_does_not_know_is_matched() -> None:
+    """RFC 6698 §2.1.2: the octets of the key in the certificate count, whatever its kind."""
+    known, unknown = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f")
+    shown = Made("leaf")
+    der, spki = shown.der.replace(known, unknown), shown.spki.replace(known, unknown)
+    assert der != shown.der and certificate.key_of(shown.der) == shown.spki
+    record = Tlsa(3, 1, 1, hashlib.sha256(spki).digest())
+    assert fault_of((record,), (der,), NAME, NOW_S) is None
+    assert failure((record,), (shown.der,)) is TlsFailure.VALIDATION_FAILURE
+    assert hashlib.sha256(spki).hexdigest() in certificate.fingerprints(der)
+
+
+def test_a_certificate_whose_name_cannot_be_read_spoils_no_way() -> None:
+    """The library reads a name when it is first asked for it, and raises."""
+    broken = Made("broken", ca=True).der.replace(b"broken", b"\xff" * 6)
+    record = ROOT.record(2, 0, 1)
+    assert fault_of((record,), (CHAIN[0], broken, *CHAIN[1:]), NAME, NOW_S) is None
+    leaf = Made("leaf", Made("broken", ca=True)).der.replace(b"broken", b"\xff" * 6)
+    assert failure((record,), (leaf, broken)) is TlsFailure.CERTIFICATE_NOT_TRUSTED
