@@ -24,12 +24,12 @@ def test_a_sleep_counts() -> None:
 @pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="the system does not tell of turns")
 def test_work_does_not_count() -> None:
     clock = WaitClock()
-    before, begun = clock.waited_s(), time.monotonic()
-    while time.thread_time() < 0.2 and time.monotonic() < begun + 0.2:
+    before, begun = clock.waited_s(), time.thread_time()
+    while time.thread_time() < begun + 0.2:
         pass
     waited = clock.waited_s() - before
     clock.close()
-    assert waited < (time.monotonic() - begun) / 2
+    assert waited < 0.1
 
 
 def test_it_goes_on_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_several_files_members_and_archives_in_archives() -> None:
         (zipped({"a": b"x" * 2000})[:-30], "no end record"),
         (zipped({"a": b"x" * 2000}).replace(b"PK\x01\x02", b"PK\x01\x03"), "damaged"),
         (zipped({}), "holds no file"),
-        (zipped({f"{number}": b"" for number in range(60)}), "60 files, more than 50"),
+        (zipped({f"{number}": b"" for number in range(60)}), "more than 50 files"),
         (zipped({f"{number:0>100}": b"" for number in range(700)}), "list of files of more than"),
         (packed(packed(packed(packed(b"x")))), "archives in archives"),
         (packed(b"") * 200_000, "more than 20 members"),
