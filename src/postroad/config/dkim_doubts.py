@@ -23,6 +23,8 @@ from postroad.world.problem import Problem
 
 BITS_MIN: Final = 2_048  # RFC 8301 §3.2: signers SHOULD use at least so many
 TABLE_KEYS_MAX: Final = 1_000  # files of a key table that are looked at
+_MAKE: Final = "Make a key with `postroad dkim add`"
+_MAKE_OR_NAME: Final = f"{_MAKE}, or name one in a table [[dkim.key]]"
 _SHORT: Final = "Make a new one: `postroad dkim add`"
 
 
@@ -46,7 +48,8 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
         text = "Nothing is sealed: no listener checks ARC"
         yield Finding((("dkim", "arc_seal"),), text, 'Write arc = "mark" at the listener by which strangers send')
     if options.arc_seal and (why := _why_not(keys, options.arc_seal)):
-        yield Finding((("dkim", "arc_seal"),), f"Nothing is sealed: {why}", "Make a key with `postroad dkim add`")
+        remedy = _remedy(keys, options.arc_seal, _MAKE)
+        yield Finding((("dkim", "arc_seal"),), f"Nothing is sealed: {why}", remedy)
     if keys.any:
         yield from _without_key(settings, options, keys)
     yield from _unsigned_reports(settings, keys)
@@ -78,20 +81,21 @@ def _of_table(options: DkimOutOptions, tables: SigningTables) -> Iterator[Findin
 
 def _without_key(settings: Settings, options: DkimOutOptions, keys: SigningKeys) -> Iterator[Finding]:
     """Domains of ours that cannot sign, while others can."""
-    remedy = "Make a key with `postroad dkim add`, or name one in a table [[dkim.key]]"
     for index, each in enumerate(settings.domain):
         if each.name:
             why = _why_not(keys, each.name)
             if why:
+                remedy = _remedy(keys, each.name, _MAKE_OR_NAME)
                 yield Finding((("domain", index, "name"),), f"Mail from {each.name} is not signed: {why}", remedy)
     why = _why_not(keys, settings.hostname)
     if why and not settings.dsn.sender:
         text = f"Reports of the node, which come from {settings.hostname}, are not signed: {why}"
-        yield Finding((("hostname",),), text, remedy)
+        yield Finding((("hostname",),), text, _remedy(keys, settings.hostname, _MAKE_OR_NAME))
     for index, signs in enumerate(settings.dkim.sign_as):
         why = _why_not(keys, signs.domain)
         if why:
             text = f"The domain {signs.domain} cannot sign: {why}"
+            remedy = _remedy(keys, signs.domain, _MAKE_OR_NAME)
             yield Finding((("dkim", "sign_as", index, "domain"),), text, remedy)
 
 
@@ -104,7 +108,8 @@ def _unsigned_reports(settings: Settings, keys: SigningKeys | None) -> Iterator[
     why = "dkim.sign is false" if keys is None else _why_not(keys, domain)
     if why:
         text = f"TLS reports from {domain} are not signed, so other domains throw them away: {why}"
-        remedy = "Set it to true" if keys is None else f"Make a key with `postroad dkim add {domain}`"
+        make = f"Make a key with `postroad dkim add {domain}`"
+        remedy = "Set it to true" if keys is None else _remedy(keys, domain, make)
         yield Finding((("feedback", "contact"),), text, remedy)
 
 
@@ -115,7 +120,14 @@ def _why_not(keys: SigningKeys, domain: str) -> str:
     found = keys.find(author)
     if found is None or found.keys:
         return ""
-    return "; ".join(found.troubles) or f"there is no key for {domain}"
+    return "; ".join(found.troubles) or keys.waiting(domain) or f"there is no key for {domain}"
+
+
+def _remedy(keys: SigningKeys, domain: str, otherwise: str) -> str:
+    """What to do about a domain that cannot sign. Keys that wait need their records, not further keys."""
+    if not keys.waiting(domain):
+        return otherwise
+    return "Publish these records (`postroad dns show` prints them); a running node looks for them by itself"
 
 
 def _effect(options: DkimOutOptions) -> str:

@@ -235,7 +235,7 @@ class Signing:
         if chosen.keys:
             return partial(_signed, chosen, keys, head)
         if not chosen.troubles:
-            return SignedForm(why_not=f"no key for {', '.join(dict.fromkeys(each.domain for each in authors))}")
+            return SignedForm(why_not="; ".join(dict.fromkeys(keys.lack(each.domain) for each in authors)))
         why = "; ".join(chosen.troubles)
         if self._options.key_trouble is KeyTrouble.WAIT:
             return Result(Outcome.DEFERRED, Reach.MESSAGE, "4.7.5", f"it cannot be signed now: {why}")
@@ -402,7 +402,7 @@ def _sealer(keys: SigningKeys, head: SignedHead, options: DkimOutOptions) -> Mak
         return None
     key = next((each for each in found.keys if each.kind is KeyKind.RSA), next(iter(found.keys), None))
     if key is None:
-        why = "; ".join(found.troubles) or f"no key for {options.arc_seal}"
+        why = "; ".join(found.troubles) or keys.lack(options.arc_seal)
         return SignedForm(why_not=f"it cannot be sealed (ARC): {why}")
     section = head.section + b"\r\n"
     ours = authres_reading.values(section, (options.authserv_id,))

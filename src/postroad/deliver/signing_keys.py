@@ -119,6 +119,21 @@ class SigningKeys:
         """The domains that have keys, without those of the tables."""
         return {*self._named, *self._stored}
 
+    def lack(self, domain: str) -> str:
+        """Why nobody signs for an author domain for which there is neither a key nor a trouble."""
+        return self.waiting(domain) or f"no key for {domain}"
+
+    def waiting(self, domain: str) -> str:
+        """That keys of a domain, or of one above it whose keys could sign, wait; "" if none do."""
+        while domain:
+            stored = self._stored.get(domain)
+            waiting = () if stored is None else stored.in_state(KeyState.WAITING)
+            if waiting:
+                names = ", ".join(each.selector for each in waiting)
+                return f"the keys of {domain} ({names}) wait until the node has seen their records in the DNS"
+            domain = domain.partition(".")[2] if self._options.parent_domains else ""
+        return ""
+
     # -- finding -------------------------------------------------------------------------------------------------------
 
     def find(self, author: Address) -> Chosen | None:
@@ -230,7 +245,7 @@ class SigningKeys:
             else:
                 yield SigningKey(domain, each.selector, private)
         if not named and not keys:
-            yield f"{domain} has no key that signs"
+            yield self.waiting(domain) or f"{domain} has no key that signs"
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -38,15 +38,22 @@ def _make(settings: Settings, folder: Path) -> None:
     try:
         if not settings.state_dir.exists():
             settings.state_dir.mkdir(_STATE_MODE, parents=True)
+        if _is_left_to_root(settings.state_dir):
             _give(settings.state_dir, *_node_user(settings))
         if not folder.exists():
             folder.mkdir(_KEYS_MODE, parents=True)
+        if _is_left_to_root(folder):
             owner = settings.state_dir.stat()
             _give(folder, owner.st_uid, owner.st_gid)
     except FileExistsError:
         return  # another command was faster, or `changing` says what is wrong
     except OSError as error:
         raise CannotRead(cannot_read(Path(error.filename or folder), error)) from error
+
+
+def _is_left_to_root(folder: Path) -> bool:
+    """Whether it was just made, now or by a command that was ended before it could give it away."""
+    return folder.stat().st_uid == 0 == os.geteuid() and not any(folder.iterdir())
 
 
 def _node_user(settings: Settings) -> tuple[int, int]:

@@ -67,13 +67,14 @@ class KeyStore:
 
     def load(self) -> tuple[Problem, ...]:
         """Read files that are new or have changed, and let go of those that are gone. What is wrong, once. It costs one
-        question to the file system if nothing has changed."""
+        question to the file system if nothing has changed and nothing was wrong: a right to read a file changes
+        nothing of its folder."""
         now = files.stamp(str(self.folder))
         if now == self._folder_stamp:
             return ()
         young = abs(self._now_us() - now.modified_ns // 1000) < _TICK_US
-        self._folder_stamp = None if young else now
         problems = self._read()
+        self._folder_stamp = None if young or problems else now
         told, self._told = self._told, problems
         return tuple(each for each in problems if each not in told)
 

@@ -153,6 +153,23 @@ def test_keys_of_the_store_count(folder: Path) -> None:
     assert "other users may read or write it" in doubts(folder, "")[0]
 
 
+def test_keys_that_wait_for_their_records(folder: Path) -> None:
+    """Not "there is no key": another one would not help."""
+    (folder / "state").mkdir()
+    store = KeyStore(folder / "state" / "dkim", lambda: 1)
+    waiting = tuple(keyring.made(name, keyring.generate(KeyKind.ED25519, 0), 1) for name in ("s1", "s2"))
+    with store.changing():
+        store.write(DomainKeys("example.org", waiting))
+    why = "the keys of example.org (s1, s2) wait until the node has seen their records in the DNS"
+    text = '[dkim]\narc_seal = "example.org"\n[feedback]\norganization = "E"\ncontact = "r@example.org"\n'
+    text += '[[dkim.sign_as]]\nauthors = "example.edu"\ndomain = "example.org"\n'
+    found = doubts(folder, text)
+    for what in ("Nothing is sealed", "Mail from example.org", "from mail.example.org", "cannot sign", "TLS reports"):
+        (only,) = [each for each in found if what in each]
+        assert f"{why}. Publish these records (`postroad dns show` prints them)" in only
+    assert len(found) == 5
+
+
 def test_all_settings_reach_the_options(folder: Path) -> None:
     text = (
         '[dkim]\norigins = ["own"]\nlifetime_s = "5d"\nkey_trouble = "wait"\nheader_canonicalization = "simple"\n'

@@ -417,6 +417,15 @@ def stored(state: KeyState) -> dict[str, DomainKeys]:
     return {"example.org": DomainKeys("example.org", (msgspec.structs.replace(made, state=state),))}
 
 
+def test_keys_that_wait_do_not_sign_and_the_history_says_so(files: tuple[NamedKey, ...]) -> None:
+    kept: Keep = []
+    stage = Stage(signing=signing(DkimOutOptions(keys=(msgspec.structs.replace(files[0], domain="a.test"),)), kept))
+    kept[0].take_stored(stored(KeyState.WAITING))
+    assert results(sent(stage, job())) == []
+    why = "the keys of example.org (s) wait until the node has seen their records in the DNS"
+    assert stage.done[0][0].unsigned == why
+
+
 def test_a_key_that_is_chosen_while_keys_change_is_not_kept(monkeypatch: Any) -> None:
     """A thread looks for the keys of an author, and the key is retired meanwhile."""
     found = SigningKeys(DkimOutOptions(), None, lambda level, text: None)

@@ -108,6 +108,19 @@ def test_keys_of_a_file_that_cannot_be_used_stay_as_they_were(
     assert "example.org" not in fresh.domains
 
 
+def test_a_file_that_is_right_again_is_read_though_its_folder_has_not_changed(tmp_path: Path) -> None:
+    """Rights, owners and octets of a file change nothing of its folder."""
+    store = _store(tmp_path)
+    _write(store, DomainKeys("example.org", (_KEY,)))
+    file = tmp_path / "dkim" / "example.org.json"
+    file.chmod(0o644)
+    assert len(store.load()) == 1 and not store.domains
+    assert store.load() == ()
+    file.chmod(0o600)
+    assert store.load() == ()
+    assert set(store.domains) == {"example.org"}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
 def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
     store = _store(tmp_path)

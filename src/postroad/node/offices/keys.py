@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LOOKS_MAX: Final = 20  # records that are asked for at a time
 TRIES: Final = 50  # to get the lock of the folder
 TRY_PAUSE_S: Final = 0.1
+WAITS_S: Final = 3_600  # so long a key waits for its record before the log says so
 ROUND_S: Final = 60.0  # between two times at which all keys are looked through for what the time has changed
 _ENDED: Final = (KeyState.RETIRED, KeyState.REMOVABLE)
 
@@ -172,8 +173,18 @@ class KeyOffice:
         return sighting(key, domain, await resolver.text(keyring.record_name(key.selector, domain)), self._now_us())
 
     def _note_trouble(self, domain: str, key: StoredKey, sighting: Sighting) -> None:
-        """Says once what is wrong with the record of a key that signs, and that it is well again."""
+        """Says once what is wrong with the record of a key that signs, and that it is well again; and that a key waits
+        for its record, after a restart, too: who made it may not have heard what to publish."""
         place = f"{domain} {key.selector}"
+        if key.state is KeyState.WAITING:
+            if sighting.kind is SightKind.SEEN:
+                self._said.pop(place, None)
+            elif self._now_us() - key.made_us >= WAITS_S * 1_000_000:
+                self._say_once(
+                    place, f"the key {key.selector} of {domain} waits for its record (`postroad dns show {domain}`): "
+                    f"{sighting.text}", "warning",
+                )  # fmt: skip
+            return
         if key.state is not KeyState.SIGNING:
             return
         if sighting.kind is SightKind.SEEN:
@@ -215,7 +226,9 @@ class KeyOffice:
         for _ in range(TRIES):
             try:
                 async with self._disk:
-                    return await asyncio.to_thread(signing_keys.changed, store, domain, change)
+                    after = await asyncio.to_thread(signing_keys.changed, store, domain, change)
+                self._said.pop(domain, None)
+                return after
             except BlockingIOError:  # a command is at work
                 await asyncio.sleep(TRY_PAUSE_S)
             except (KeysRefused, OSError) as error:
@@ -236,10 +249,10 @@ class KeyOffice:
         self._next_round_us = self._idle_until_us = 0
         return True
 
-    def _say_once(self, domain: str, text: str) -> None:
-        if self._said.get(domain) != text:
-            self._said[domain] = text
-            self._say("error", text)
+    def _say_once(self, place: str, text: str, level: str = "error") -> None:
+        if self._said.get(place) != text:
+            self._said[place] = text
+            self._say(level, text)
 
     def _told(self, keys: DomainKeys, change: KeyChange) -> str:
         key = keys.key(change.selector)

@@ -216,6 +216,25 @@ def test_keys_that_are_too_old_get_a_successor_and_the_postmaster_hears_of_it_on
     assert place.states() == {"a": "retired", new: "signing"}
 
 
+def test_a_key_that_waits_for_long_is_told_of_once_also_after_a_restart(place: Place) -> None:
+    """The node may have ended before it could tell the postmaster which record to publish."""
+    place.add("a")
+    waits = "the key a of example.org waits for its record (`postroad dns show example.org`): there is no TXT record "
+    place.run(seconds=30)
+    assert place.said == []
+    place.now_us += 3_600 * 1_000_000
+    for count in (1, 2):
+        place.restart()
+        place.run(seconds=700)
+        assert [each.startswith(waits) for each in place.said] == [True] * count
+    place.publish("a")
+    place.run(seconds=700)
+    assert place.states() == {"a": "signing"}
+    place.now_us += 3_600 * 1_000_000
+    place.run(seconds=10)
+    assert len(place.said) == 3 and "signs from now on" in place.said[-1]
+
+
 def test_what_a_command_says_is_in_the_log_and_workers_have_it_when_it_ends(place: Place) -> None:
     def command() -> Awaitable[None]:
         place.add("a")
