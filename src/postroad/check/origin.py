@@ -116,11 +116,11 @@ class OriginInspector:
         accounts = self.options.exempt_accounts
         return bool(identity) and (_EVERY_ACCOUNT in accounts or canonical_account(identity) in accounts)
 
-    def without_forged(self, question: Question) -> Verdict:
-        """Fields that claim to be ours go, and nothing else happens."""
-        if not authres_reading.forged(question.head, self.ours):
+    def without_forged(self, question: Question, authserv_ids: tuple[str, ...]) -> Verdict:
+        """Fields that claim to be of these services go, and nothing else happens."""
+        if not authres_reading.forged(question.head, authserv_ids):
             return ACCEPT
-        return Verdict(Action.ACCEPT, effects=(RemoveField(_AUTHRES, partial(self.claims, self.ours)),))
+        return Verdict(Action.ACCEPT, effects=(RemoveField(_AUTHRES, partial(self.claims, authserv_ids)),))
 
     @staticmethod
     def claims(authserv_ids: tuple[str, ...], value: bytes) -> bool:
@@ -149,7 +149,9 @@ class OriginInspection:
             return ACCEPT
         transaction = self._transaction
         if transaction is None:
-            return self._inspector.without_forged(question) if self._only_forged and phase is _MESSAGE else ACCEPT
+            if not self._only_forged or phase is not _MESSAGE:
+                return ACCEPT
+            return self._inspector.without_forged(question, self._inspector.ours)
         if phase is _RCPT:
             return transaction.at_recipient()
         if phase is _MESSAGE:
@@ -336,7 +338,8 @@ class _Transaction:
         if not self._head:
             self._read(b"".join(self._pieces))
         if self._believing and self._signatures is None and not self._authors.domains:
-            return ACCEPT  # it carries no results that are believed
+            # It carries no results that are believed.
+            return self._inspector.without_forged(question, (self._inspector.authserv_id,))
         return self._concluded(question)
 
     async def _concluded(self, question: Question) -> Verdict:

@@ -480,6 +480,7 @@ def dkim_out_options(settings: Settings) -> DkimOutOptions:
     return _into(
         DkimOutOptions, section, keys=keys, sign_as=sign_as, fields=fields, arc_listeners=judging,
         authserv_id=settings.checks.authserv_id or settings.hostname,
+        unchecked_networks=settings.checks.exempt_networks,
     )
 
 

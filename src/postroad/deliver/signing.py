@@ -18,6 +18,7 @@ exception is a bug; it is logged, and the message waits.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +41,7 @@ from postroad.protocol.seven_bit import Plan
 from postroad.trust import authres_reading
 from postroad.trust.arc import ArcResult, as_judged
 from postroad.trust.arc_seal import ArcSealer
+from postroad.trust.asking import client_address
 from postroad.trust.author import addresses
 from postroad.trust.dkim_body import BodyForm, BodyHashes
 from postroad.trust.dkim_head import SignedHead
@@ -131,6 +133,7 @@ class Signing:
         self._keys: SigningKeys | None = None
         self._edition = 0
         self._origins: frozenset[SignedOrigin] = frozenset()
+        self._unchecked: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._kept_octets = 0
         self._awaited: dict[_Key, AwaitedSignature] = {}
@@ -140,6 +143,7 @@ class Signing:
         self._options, self._keys = options, keys
         self.on = keys is not None and keys.any
         self._origins = frozenset(options.origins)
+        self._unchecked = tuple(map(ipaddress.ip_network, options.unchecked_networks))
         self._forget()
 
     def look(self) -> None:
@@ -184,9 +188,13 @@ class Signing:
         return peer.listener in _OWN_LISTENERS and not peer.address and SignedOrigin.OWN in self._origins
 
     def _seals(self, envelope: Envelope, final: bool) -> bool:
-        """Whether a message of a stranger is to be sealed: it came by a listener that has judged its chain."""
+        """Whether a message of a stranger is to be sealed: it came by a listener that has judged its chain. Of mail
+        from networks that are not checked, Authentication-Results with our name can be forged."""
         options, peer = self._options, envelope.peer
-        return bool(options.arc_seal) and not final and not peer.is_known and peer.listener in options.arc_listeners
+        if not options.arc_seal or final or peer.is_known or peer.listener not in options.arc_listeners:
+            return False
+        address = client_address(peer.address) if peer.address else None
+        return address is not None and not any(address in network for network in self._unchecked)
 
     # -- small content -------------------------------------------------------------------------------------------------
 

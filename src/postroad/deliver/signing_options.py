@@ -66,7 +66,8 @@ class SignAs(msgspec.Struct, frozen=True):
 
 class DkimOutOptions(msgspec.Struct, frozen=True):
     """See the module. `keys`, `sign_as`: in the order of the file. `authserv_id`: in our Authentication-Results;
-    `arc_listeners`: the listeners that write such fields with a result of ARC, and remove those that others forge."""
+    `arc_listeners`: the listeners that write such fields with a result of ARC, and remove those that others forge, but
+    for mail from `unchecked_networks`."""
 
     sign: Annotated[
         bool,
@@ -127,11 +128,12 @@ class DkimOutOptions(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="The domain whose key seals (ARC) mail of strangers that is forwarded. Only mail is sealed "
-            'that came by a listener which checks ARC. "": nothing is sealed.',
+            "that came by a listener which checks ARC, and not from `checks.exempt_networks`. \"\": nothing is sealed.",
         ),
     ] = ""
     authserv_id: str = ""
     arc_listeners: frozenset[str] = frozenset()
+    unchecked_networks: tuple[str, ...] = ()
     keys: tuple[NamedKey, ...] = ()
     sign_as: tuple[SignAs, ...] = ()
     fields: SigningOptions = SigningOptions()

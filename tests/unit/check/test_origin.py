@@ -508,6 +508,20 @@ def test_mail_of_a_host_in_front_without_results_is_not_looked_at() -> None:
     assert verdict is ACCEPT and not made.resolver.asked
 
 
+def test_behind_a_host_in_front_fields_of_ours_are_forged_also_without_its_results() -> None:
+    head = b"Authentication-Results: mx.ours.test; dmarc=pass\r\n" + MAIL
+
+    async def inside() -> Verdict:
+        inspection = Bench(STRICT, BELIEVING).visit(GATEWAY)
+        question = Question(GATEWAY, False, Address("ada", "soft.test"), phase=Phase.MAIL)
+        await answer(inspection.ask(question))
+        inspection.content(head)
+        return await answer(inspection.ask(msgspec.structs.replace(question, phase=Phase.MESSAGE, head=head)))
+
+    top, left = fields(asyncio.run(inside()), head)
+    assert (top, left.encode()) == ("", MAIL)
+
+
 # ---- What ends early
 
 

@@ -617,7 +617,10 @@ def test_recipients_with_names_of_their_own_share_a_signature(files: tuple[Named
 
 # -- mail of strangers that is forwarded (ARC) -------------------------------------------------------------------------
 
-SEALS = DkimOutOptions(arc_seal="one.example", authserv_id="mx.example", arc_listeners=frozenset({"mx"}))
+SEALS = DkimOutOptions(
+    arc_seal="one.example", authserv_id="mx.example", arc_listeners=frozenset({"mx"}),
+    unchecked_networks=("198.51.100.0/24", "::1/128"),
+)  # fmt: skip
 FORWARDED = Peer("192.0.2.1", 1, "x", "ESMTP", listener="mx")
 
 
@@ -664,6 +667,8 @@ def test_a_chain_goes_on_as_it_was_judged(sealing: DkimOutOptions) -> None:
         (b"Authentication-Results: mx.example; spf=pass\r\n", FORWARDED),
         (b"Authentication-Results: other.example; arc=pass\r\n", FORWARDED),
         (results_field("none"), Peer("192.0.2.1", 1, "x", "ESMTP", listener="unchecked")),
+        (results_field("none"), Peer("198.51.100.7", 1, "x", "ESMTP", listener="mx")),
+        (results_field("none"), Peer("::ffff:198.51.100.7", 1, "x", "ESMTP", listener="mx")),
         (results_field("none"), TRUSTED),
         (results_field("none"), OWN),
     ],
