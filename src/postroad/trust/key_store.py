@@ -143,8 +143,13 @@ class KeyStore:
     def changing(self) -> Iterator[None]:
         """Nobody else changes keys meanwhile. The folder is made if it is not there. Raises OSError: BlockingIOError if
         somebody else changes keys just now."""
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(self.folder, _FOLDER_MODE)
+        except FileExistsError:
+            pass
+        else:
+            with contextlib.suppress(PermissionError):  # who may write to a folder need not have the right to read it
+                sync_folder(self.folder.parent)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,19 +167,25 @@ class KeyStore:
         if keys.keys:
             files.replace(str(path), keyring.encode(keys))
             return
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for each in (Path(f"{path}{files.BESIDE}"), path):  # the first one is of a change that was ended
+            with contextlib.suppress(FileNotFoundError):
+                each.unlink()
+        sync_folder(self.folder)
 
     def _path(self, domain: str) -> Path:
         return self.folder / f"{domain}{SUFFIX}"
 
 
 _RESTORE: Final = "Take it from a backup, or remove it and make new keys by `postroad dkim add`."
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the entries of a folder durable. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _changed_ns(path: Path) -> int:

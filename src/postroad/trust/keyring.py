@@ -72,6 +72,9 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     removable_us: int = 0
     trouble: str = ""
 
+    def __repr__(self) -> str:
+        return f"StoredKey({self.selector!r}, {self.kind.value}, {self.state.value})"  # never the private part
+
 
 class DomainKeys(msgspec.Struct, frozen=True):
     """All keys of a domain, the oldest first."""

@@ -38,7 +38,7 @@ DAY_S: Final = 86_400
 TTL_MAX_S: Final = 30 * DAY_S  # more is taken for this
 LOOK_FIRST_S: Final = 5  # after a key was made, its record is looked for often, then less often
 LOOK_LAST_S: Final = 600
-LOOK_AGAIN_S: Final = 3_600  # the record of a key that signs
+LOOK_AGAIN_S: Final = 3_600  # the record of a key that signs, unless something was wrong with it
 
 
 class RotationOptions(msgspec.Struct, frozen=True):
@@ -199,7 +199,7 @@ def next_look_us(key: StoredKey, asked_us: int) -> int:
             age_s = max(0, asked_us - key.made_us) // 1_000_000
             pause_s = min(max(LOOK_FIRST_S, age_s // 10), LOOK_LAST_S)
         case KeyState.SIGNING:
-            pause_s = LOOK_AGAIN_S
+            pause_s = LOOK_LAST_S if key.trouble else LOOK_AGAIN_S
         case KeyState.RETIRED | KeyState.REMOVABLE:
             return 0
     return asked_us + pause_s * 1_000_000 if asked_us else 1

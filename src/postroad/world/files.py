@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+BESIDE: Final = ".new"  # behind the name of a file that `replace` has not put into its place yet
 REPLACED_MAX: Final = 12  # looks at which a patient watch has found another file, before it takes one
 _NULL_DEVICE: Final = os.makedev(1, 3)
 
@@ -96,7 +97,7 @@ def _is_another(before: object, now: object) -> bool:
 def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
     """The file has these octets, on the disk, when this returns. If the machine stops before, or after OSError, it has
     the old ones. For files of one writer in a folder where no other user may write."""
-    beside = f"{path}.new"
+    beside = f"{path}{BESIDE}"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside)  # of a writer that was ended
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:

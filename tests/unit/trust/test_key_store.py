@@ -135,6 +135,28 @@ def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_change_that_was_ended_left_goes_with_the_keys(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    _write(store, DomainKeys("example.org", (_KEY,)))
+    (tmp_path / "dkim" / "example.org.json.new").write_bytes(b"a private key")
+    _write(store, DomainKeys("example.org"))
+    assert os.listdir(tmp_path / "dkim") == []
+
+
+def test_a_new_folder_is_durable_before_there_are_keys_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    plain = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        plain(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = _store(tmp_path)
+    _write(store, DomainKeys("example.org", (_KEY,)))
+    assert synced[0] == str(tmp_path) and synced[-1] == str(tmp_path / "dkim")
+
+
 def test_one_changes_keys_at_a_time(tmp_path: Path) -> None:
     store = _store(tmp_path)
     with store.changing(), pytest.raises(BlockingIOError), _store(tmp_path).changing():
@@ -182,6 +204,8 @@ def test_a_crash_between_any_two_calls_leaves_the_keys_of_before_or_after(tmp_pa
         seen.add(found)
         _write(store, after)  # what was left behind hinders nobody
         assert (_store(tmp_path / str(at)).domain("example.org") or DomainKeys("example.org")) == after
+        if not after.keys:
+            assert os.listdir(tmp_path / str(at) / "dkim") == []  # nothing of a private key is left
         if not crashed:
             break
     assert seen == {before, after}

@@ -27,6 +27,12 @@ def test_a_new_key_waits_and_its_record_is_a_key() -> None:
         assert read.kind is kind
 
 
+def test_no_text_of_keys_has_their_private_part() -> None:
+    for key in (_RSA, _ED):
+        shown = f"{key!r} {key} {DomainKeys('example.org', (key,))!r}"
+        assert key.selector in shown and "PRIVATE" not in shown
+
+
 def test_what_was_written_is_read() -> None:
     keys = DomainKeys("example.org", (_RSA, _state(_ED, KeyState.SIGNING)))
     assert keyring.decode(keyring.encode(keys)) == keys

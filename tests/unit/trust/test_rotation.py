@@ -182,6 +182,8 @@ def test_looks_are_frequent_at_first_and_end_with_signing() -> None:
     assert rotation.next_look_us(key, 1) == 5 * _S + 1  # the clock was set
     keys, _ = rotation.after_look(_domain(key), "a", _SEEN, _NOW, _OPTIONS)
     assert rotation.next_look_us(keys.keys[0], _NOW) == _NOW + 3_600 * _S
+    wrong = msgspec.structs.replace(keys.keys[0], trouble="the DNS did not answer")
+    assert rotation.next_look_us(wrong, _NOW) == _NOW + 600 * _S
     for state in (KeyState.RETIRED, KeyState.REMOVABLE):
         assert rotation.next_look_us(msgspec.structs.replace(key, state=state), _NOW) == 0
 
