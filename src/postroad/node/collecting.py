@@ -51,6 +51,10 @@ def collect(wanted: Collection) -> str:
         return ""
     try:
         maker = DayMaker(folder, date)
+    except FileExistsError:  # another process was quicker
+        return ""
+    except BlockingIOError:
+        return "another process still counts a day"
     except (OSError, sqlite3.Error) as error:
         return f"{folder}: {error}"
     try:
@@ -61,9 +65,11 @@ def collect(wanted: Collection) -> str:
                 _keep(maker, counts)
         _keep(maker, counts)
         maker.done(_turns(maker.reports(), wanted))
-    except (TooEarly, OSError, sqlite3.Error) as error:
+    except Exception as error:
         with contextlib.suppress(OSError, sqlite3.Error):
             maker.abandon()
+        if not isinstance(error, TooEarly | OSError | sqlite3.Error):
+            raise
         return str(error)
     return ""
 
@@ -85,7 +91,8 @@ def _turns(reports: Sequence[tuple[str, str]], wanted: Collection) -> list[DayRe
 
 
 def _own_mail(folder: Path, day: int) -> list[int]:
-    """The queue ids of reports of ours that may still have been tried on that day."""
+    """The queue ids of reports of ours that may still have been tried on that day. A file that is damaged names none:
+    it must not keep back the reports of later days."""
     found: list[int] = []
     for each in range(day - DAYS_BACK, day):
         path = feedback_days.path_of(folder, date_of(each))
@@ -93,6 +100,9 @@ def _own_mail(folder: Path, day: int) -> list[int]:
             file = FeedbackDay(path)
             try:
                 found += file.mail_ids()
+            except sqlite3.DatabaseError as error:
+                if not feedback_days.is_damage(error):
+                    raise
             finally:
                 file.close()
     return found

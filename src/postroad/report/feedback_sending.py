@@ -122,7 +122,7 @@ class FeedbackSending:
         try:
             return await self._serve(date)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not feedback_days.is_damage(error):
                 raise
             self._doors.log("error", f"the reports for {date} cannot be sent any more: their file is damaged: {error}")
             self._finished.add(date)
@@ -353,10 +353,6 @@ class _Day:
 
     async def _note(self, sending: DaySending) -> None:
         await self._off_loop(lambda: self._file.note(sending))
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _planned(report: DayReport, places: ReportPlaces, now_us: int) -> DayReport:

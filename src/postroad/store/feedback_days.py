@@ -4,9 +4,10 @@
     report   one for each kind and domain: when its turn is, and what became of it
     sending  one for each destination of a report: whether it was sent, when, by which message
 
-A day's file is made once, by one process (`DayMaker`), and appears under its name when it is whole. From then on one
-worker writes it (`FeedbackDay`), and commands read it. What always holds: a change is on the disk when the call
-returns. Once no report of the day is open, the rows are removed: only what was sent is kept (`finish`).
+A day's file is made once, by one process (`DayMaker`), and appears under its name when it is whole; no other process
+makes one meanwhile. From then on one worker writes it (`FeedbackDay`), and commands read it. What always holds: a
+change is on the disk when the call returns. Once no report of the day is open, the rows are removed: only what was sent
+is kept (`finish`).
 
 How it fails: sqlite3.Error or OSError, with nothing changed. Not here: what is counted (`report.feedback_counts`), and
 what is sent when (`report.feedback_sending`).
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
+import fcntl
 import os
 import re
 import sqlite3
@@ -26,6 +29,7 @@ from typing import Final
 import msgspec
 
 FOLDER: Final = "feedback"  # in the state folder
+_LOCK: Final = "making.lock"
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.db")
 _TABLES: Final = """
 CREATE TABLE row(
@@ -108,6 +112,11 @@ def days(folder: Path) -> list[str]:
     return sorted(found[1] for name in names if (found := _NAME.fullmatch(name)))
 
 
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether it says that a file is damaged for good."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def remove(folder: Path, date: str) -> None:
     for ending in ("", "-journal"):
         with contextlib.suppress(FileNotFoundError):
@@ -115,20 +124,34 @@ def remove(folder: Path, date: str) -> None:
 
 
 class DayMaker:
-    """Makes the file of a day. `add` as often as wanted, then `done`."""
+    """Makes the file of a day. `add` as often as wanted, then `done`. FileExistsError if the file is there already: it
+    may know that reports were sent. BlockingIOError if another process makes a file, such as one whose worker was
+    killed."""
 
     def __init__(self, folder: Path, date: str) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._path = path_of(folder, date)
         self._beside = Path(f"{self._path}.new")
+        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._path))
+            self._connection = self._begun()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _begun(self) -> sqlite3.Connection:
         for ending in ("", "-journal"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._beside}{ending}")
         os.close(os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._connection = _connect(self._beside, "rw")
-        self._connection.execute("PRAGMA synchronous = OFF")  # the file has no name yet; `done` syncs it
-        self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-        self._connection.execute("BEGIN")
+        connection = _connect(self._beside, "rw")
+        connection.execute("PRAGMA synchronous = OFF")  # the file has no name yet; `done` syncs it
+        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+        connection.execute("BEGIN")
+        return connection
 
     def add(self, rows: Iterable[tuple[str, str, bytes, int]]) -> None:
         """Rows (kind, domain, row, count); equal ones are added up."""
@@ -166,11 +189,18 @@ class DayMaker:
             os.fsync(folder)
         finally:
             os.close(folder)
+            self._unlock()
 
     def abandon(self) -> None:
         self._connection.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._beside)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 class FeedbackDay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -145,6 +146,7 @@ async def test_what_a_crash_has_left_is_no_file_of_a_day(tmp_path: Path) -> None
     unfinished = DayMaker(folder, date_of(DAY))
     unfinished.add([("dmarc", "x.example", b"x", 1)])
     assert feedback_days.days(folder) == []
+    os.close(unfinished._lock)  # the process is gone, and its lock with it
     with place(tmp_path) as where:
         await write(where, "a.example")
         assert collect(wanted(tmp_path)) == ""
@@ -175,3 +177,31 @@ def test_reports_of_days_before_are_known(tmp_path: Path) -> None:
     file.note(DaySending("tls", "a.example", "mailto:a@a.example", SendingState.SENT, id=77))
     file.close()
     assert collecting._own_mail(folder, DAY) == [77]
+
+
+async def test_two_processes_never_make_one_day(tmp_path: Path) -> None:
+    """A worker was killed, and the process that counts for it goes on: what the next one makes, and what was sent by
+    it, must stay."""
+    with place(tmp_path) as where:
+        await write(where, "a.example")
+        await where.move_all()
+    folder = tmp_path / feedback_days.FOLDER
+    first = DayMaker(folder, date_of(DAY))
+    first.add([("dmarc", "first.example", b"x", 1)])
+    assert "another process" in collect(wanted(tmp_path))
+    assert "another process" in collect(wanted(tmp_path, DAY - 1))
+    first.done([])
+    assert collect(wanted(tmp_path)) == ""
+    with pytest.raises(FileExistsError):
+        DayMaker(folder, date_of(DAY))
+    assert collect(wanted(tmp_path, DAY - 1)) == ""  # it is free again
+
+
+async def test_a_damaged_file_of_a_day_keeps_back_no_later_day(tmp_path: Path) -> None:
+    with place(tmp_path) as where:
+        await write(where, "a.example")
+        await where.move_all()
+    folder = tmp_path / feedback_days.FOLDER
+    folder.mkdir()
+    feedback_days.path_of(folder, date_of(DAY - 1)).write_bytes(b"no database at all" * 1_000)
+    assert collect(wanted(tmp_path)) == "" and rows(tmp_path) == {"a.example": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,11 @@ class Place:
         if day == DAY:
             maker.add(self.rows)
             maker.set_records({"example.com": (1, self.record)})
-        self._step()
+        try:
+            self._step()
+        except Crash:
+            os.close(maker._lock)  # the process is gone, and its lock with it
+            raise
         wanted = Collection("", day, OPTIONS.kinds, (), OPTIONS.hostname, self.spread_s, COLLECT_AFTER_S)
         maker.done(_turns(maker.reports(), wanted))
         return ""
