@@ -115,6 +115,7 @@ class ReportStore:
         self.options = options
         self._told = told
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0  # of the file that is open
         self._puts = 0
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -226,7 +227,9 @@ class ReportStore:
             self._connection = sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=_BUSY_S)
         if self._connection is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self._inode = os.fstat(file).st_ino
+            os.close(file)
             connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._connection = connection
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is in it
@@ -242,6 +245,9 @@ class ReportStore:
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         self.close()
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino != self._inode:
+                return  # another worker has set the damaged one aside, and begun a new one
         number = 1
         while os.path.lexists(f"{self._path}.damaged-{number}"):
             number += 1

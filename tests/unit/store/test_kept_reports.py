@@ -140,3 +140,21 @@ def test_a_fault_of_ours_leaves_no_transaction_open(store: ReportStore, tmp_path
     other.execute("BEGIN IMMEDIATE")
     other.close()
     assert names(store) == [] and store.put(mail(1), [report("one")]) == mail(1)
+
+
+def test_what_one_worker_has_begun_anew_is_not_set_aside_by_the_next(tmp_path: Path) -> None:
+    said: list[str] = []
+    first, second = (ReportStore(tmp_path, KeptReportOptions(keep_days=10), said.append) for _ in range(2))
+    for store in (first, second):
+        store.put(mail(1), [report("one")])
+    with sqlite3.connect(tmp_path / "reports.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with open(tmp_path / "reports.db", "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 60_000)
+    assert first.put(mail(2), [report("two")]).id == 2
+    assert second.put(mail(3), [report("three")]).id == 3
+    assert names(first) == names(second) == ["two", "three"] and len(said) == 1
+    first.close()
+    second.close()
