@@ -20,7 +20,7 @@ from postroad.node.offices.sts import (
     WORKER_S,
     StsOffice,
 )
-from postroad.store.sts import AGE_MIN_S, DAMAGED, NAME, StsStore, kept
+from postroad.store.sts import AGE_MIN_S, DAMAGED, NAME, StsEntry, StsStore, kept
 from postroad.trust.sts_fetch import StsFetched, StsOptions
 
 D = "a.example"
@@ -398,3 +398,14 @@ def test_a_clock_that_was_set_back(node: Node) -> None:
     node.restart()
     told = node.ask("1")
     assert told is not None and told.expires_us == node.now_us + 7 * DAY_S * 1_000_000
+
+
+def test_what_expired_while_the_node_was_down_is_on_the_disk_no_more(node: Node) -> None:
+    store = node.store()
+    for domain, fetched_us in ((D, node.now_us - 8 * DAY_S * 1_000_000), ("b.example", node.now_us)):
+        store.put(StsEntry(policy(domain=domain), fetched_us, node.now_us, node.now_us))
+    store.close()
+    node.restart()
+    node.office.ask(0, D, "")
+    assert node.heard[-1] == (0, StsTold(D, "", NO_STS, node.now_us + 3_600_000_000, 0))
+    assert [each.policy.domain for each in node.store().entries()] == ["b.example"]

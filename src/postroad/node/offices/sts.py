@@ -264,8 +264,9 @@ class StsOffice:
         for entry in self._store.entries() if self._store is not None else ():
             fetched_us = min(entry.fetched_us, now_us)  # the clock was set back
             kept = msgspec.structs.replace(entry, fetched_us=fetched_us, refresh_us=max(entry.refresh_us, now_us))
-            if kept.expires_us > now_us:
-                self._put(kept)
+            self._put(kept)
+            if kept.expires_us <= now_us:  # meanwhile
+                self._forget(kept)
         self._bound()
 
     def close(self) -> None:
