@@ -22,6 +22,7 @@ from postroad.operate.domain_records import NodeFacts
 from postroad.trust import dane, dmarc_record, iprev, keyring, results, rotation, spf, spf_record, sts, tlsrpt_record
 from postroad.trust.asking import DnsQuestions
 from postroad.trust.dkim_key import DkimKey, parse_key
+from postroad.trust.dmarc_walk import Walker
 from postroad.trust.keyring import KeyState, StoredKey
 from postroad.trust.rotation import SightKind
 from postroad.trust.spf import SpfClient
@@ -281,10 +282,10 @@ async def _dmarc(node: NodeFacts, resolver: Resolver) -> list[RecordFinding]:
 
 
 async def _dmarc_target(node: NodeFacts, uri: str, resolver: Resolver) -> RecordFinding | None:
-    """What is wrong with a mailbox of another domain (RFC 9990 §4); None if nothing is."""
+    """What is wrong with a mailbox of another domain (RFC 9990 §3); None if nothing is."""
     address = dmarc_record.mail_address(uri)
     other = keyring.canonical(address.rpartition("@")[2]) if address else None
-    if other is None or other == node.domain or node.domain.endswith(f".{other}"):
+    if other is None or await _are_of_one(node.domain, other, resolver):
         return None
     name = f"{node.domain}._report._dmarc.{other}"
     answer = await resolver.text(name)
@@ -295,6 +296,18 @@ async def _dmarc_target(node: NodeFacts, uri: str, resolver: Resolver) -> Record
         return None
     told = f"{other} does not say that it takes reports on {node.domain}"
     return place.wrong(told, f"nobody sends reports to {address}")
+
+
+async def _are_of_one(domain: str, other: str, resolver: Resolver) -> bool:
+    """Whether two domains belong to one organization, as those find it who send reports. If the DNS does not say,
+    names count."""
+    if domain == other:
+        return True
+    walker = Walker(DnsQuestions(resolver))
+    walks = await walker.walk(domain), await walker.walk(other)
+    if any(each.failed for each in walks):
+        return domain.endswith(f".{other}") or other.endswith(f".{domain}")
+    return walks[0].organizational == walks[1].organizational
 
 
 # ---- TLS on the way in
