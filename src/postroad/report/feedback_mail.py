@@ -96,7 +96,7 @@ def failure_mail(report: FailureReport, reporter: ReportingNode, to: Address, *,
         f'Content-Type: multipart/report; report-type=feedback-report;\r\n\tboundary="{_BOUNDARY}"\r\n\r\n',
         *(f"--{_BOUNDARY}\r\n{part}\r\n" for part in failure_parts(report, reporter)),
         f"--{_BOUNDARY}--\r\n",
-    )).encode("ascii")  # fmt: skip
+    )).encode("utf-8")  # fmt: skip
     return _stored(octets, to, id, now_us, reverse_path=None, message_id=name)
 
 

@@ -182,3 +182,9 @@ def test_the_words_of_a_redaction_depend_on_the_key() -> None:
         for each in (FAILED, others)
     )
     assert one != two
+
+
+def test_a_failure_report_to_a_mailbox_that_is_not_ascii() -> None:
+    stored = failure_mail(FAILED, REPORTER, Address("rüf", "example.com"), id=7, now_us=NOW_US)
+    assert stored.envelope.smtputf8 and isinstance(stored.content, bytes)
+    assert "To: rüf@example.com\r\n".encode() in stored.content

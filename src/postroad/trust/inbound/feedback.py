@@ -8,6 +8,7 @@ field of theirs. What always holds: nothing raises, whatever the report says.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import email.utils
 import ipaddress
 import re
@@ -119,5 +120,7 @@ def _source(written: str) -> str:
 
 def _moment(written: str) -> int:
     with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):
-        return max(0, int(email.utils.parsedate_to_datetime(written[:100]).timestamp()))
+        at = email.utils.parsedate_to_datetime(written[:100])
+        # "-0000" (RFC 5322 §3.3): a time of UTC, whatever the zone of this machine
+        return max(0, int((at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).timestamp()))
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +105,16 @@ def test_ids_of_others_are_not_ours() -> None:
 def test_any_octets_are_read(section: bytes, original: bytes) -> None:
     found = feedback.read(b"Feedback-Type: abuse\r\n" + section, original, "x.example")
     assert found.incidents >= 1
+
+
+def test_a_time_without_a_zone_is_one_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 5322 §3.3: -0000 says nothing of a zone, and must not mean that of this machine."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        for zone in ("-0000", "+0000"):
+            said = f"Feedback-Type: abuse\r\nArrival-Date: Mon, 1 Dec 2025 10:00:05 {zone}\r\n".encode()
+            assert feedback.read(said, b"", "a.example").arrived_s == 1_764_583_205
+    finally:
+        monkeypatch.undo()
+        time.tzset()
