@@ -23,6 +23,7 @@ from postroad.trust import results, tags
 
 RSA_MIN: Final = 1_024  # bits; RFC 8301 §3.2
 RSA_MAX: Final = 4_096
+EXPONENT_MAX: Final = 64  # bits of the public exponent; usual ones have 17, and long ones take much longer to verify
 RECORD_MAX: Final = 4_096  # characters of a record; a key of 4096 bits has 736
 KEYS_MAX: Final = 2_048  # that stay parsed
 
@@ -128,6 +129,9 @@ def _public(kind: str, data: str) -> RSAPublicKey | Ed25519PublicKey | KeyFault:
         return KeyFault(results.POLICY, f"the RSA key has {public.key_size} bits, fewer than {RSA_MIN}")
     if public.key_size > RSA_MAX:
         return KeyFault(results.POLICY, f"the RSA key has {public.key_size} bits, more than {RSA_MAX}")
+    exponent = public.public_numbers().e.bit_length()
+    if exponent > EXPONENT_MAX:
+        return KeyFault(results.POLICY, f"the exponent of the RSA key has {exponent} bits, more than {EXPONENT_MAX}")
     return public
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from postroad.trust.dkim_body import BodyForm, Canonicalization
 from postroad.trust.dkim_head import SignedHead, body_start, canonical
-from postroad.trust.dkim_key import KeyFault, parse_key
+from postroad.trust.dkim_key import DkimKey, KeyFault, parse_key
 from postroad.trust.dkim_sign import (
     DkimSigner,
     PrivateKeyFault,
@@ -360,3 +360,14 @@ def test_rsa_keys_that_are_too_small_or_large(bits: int, reason: str) -> None:
         Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     )  # fmt: skip
     assert parse_key(f"v=DKIM1; p={base64.b64encode(octets).decode()}") == KeyFault("policy", reason)
+
+
+def test_rsa_keys_with_a_long_exponent_are_not_used() -> None:
+    """A message with a hundred seals by such a key would keep the loop busy for a second."""
+    for bits, usable in ((2, True), (17, True), (64, True), (65, False), (2_047, False)):
+        octets = RSAPublicNumbers((1 << bits) - 1, (1 << 2_048) - 1).public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )  # fmt: skip
+        found = parse_key(f"v=DKIM1; p={base64.b64encode(octets).decode()}")
+        reason = f"the exponent of the RSA key has {bits} bits, more than 64"
+        assert isinstance(found, DkimKey) if usable else found == KeyFault("policy", reason)
