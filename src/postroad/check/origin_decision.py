@@ -15,6 +15,7 @@ from postroad.mail import evaluation
 from postroad.mail.policy import ACCEPT, Verdict, defer, reject
 from postroad.trust import authres_reading, results
 from postroad.trust.arc import ArcResult
+from postroad.trust.author import AUTHORS_MAX
 from postroad.trust.dkim_verify import DkimResult
 from postroad.trust.dmarc import DmarcVerdict, Judgement
 from postroad.trust.dmarc_record import PREFIX, Policy
@@ -114,7 +115,15 @@ def of_message(checks: OriginChecks, options: OriginOptions, facts: MessageFacts
     verdict = _of_chain(checks, facts.chain)
     if verdict is not ACCEPT:
         return Decision(verdict, evaluation.REJECT, evaluation.LOCAL_POLICY, "refused for its ARC chain")
-    return Decision() if facts.dmarc is None else _of_policy(checks, facts.dmarc.decisive, forwarders)
+    if facts.dmarc is None:
+        return Decision()
+    decision = _of_policy(checks, facts.dmarc.decisive, forwarders)
+    if decision.verdict is ACCEPT and facts.dmarc.incomplete and checks.dmarc is _ENFORCE and not forwarders:
+        # RFC 9989 §11.5: else any domain could be forged among many others.
+        text = f"DMARC: the From field is too long, or names more than {AUTHORS_MAX} domains"
+        told = "not all author domains were looked at"
+        return Decision(reject(550, "5.7.1", text, told), evaluation.REJECT, evaluation.LOCAL_POLICY, told)
+    return decision
 
 
 def _of_signatures(checks: OriginChecks, signatures: Sequence[DkimResult]) -> Verdict:

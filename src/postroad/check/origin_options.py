@@ -60,7 +60,8 @@ class OriginChecks(msgspec.Struct, frozen=True):
         CheckMode,
         Meta(
             description="The same for DMARC. `enforce` does what the domain in From asks for: a message whose policy "
-            "is reject is refused (550 5.7.1); what happens with the policy quarantine says `quarantine`. For this "
+            "is reject is refused (550 5.7.1); what happens with the policy quarantine says `quarantine`. A message "
+            "with more than 4 author domains is refused, too, because not all of them are looked at. For this "
             "check the node always looks at SPF and DKIM, too."
         ),
     ] = CheckMode.OFF

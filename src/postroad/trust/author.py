@@ -21,6 +21,8 @@ from postroad.mail.message import count, first, raw_fields
 from postroad.protocol.mailboxes import VALUE_MAX, mailboxes
 
 AUTHORS_MAX: Final = 4  # author domains that are looked at; RFC 9989 §11.5 wants a limit
+SALVAGED_MAX: Final = 65_536  # characters of From fields that are searched if they are no lists of mailboxes
+TRIES_MAX: Final = 200  # what may be a domain in them
 _KEPT_MAX: Final = 1_000  # octets of a From field whose addresses are remembered
 _FROM: Final = b"from"
 # A quoted string or a comment; the last group is empty if it is not closed. What was looked at is not looked at again.
@@ -29,8 +31,8 @@ _BEHIND_AT: Final = re.compile(r"@([^\s<>()\",;:@\\\[\]]{1,300})")
 
 
 class Authors(msgspec.Struct, frozen=True):
-    """`domains`: at most AUTHORS_MAX; `more`: whether there were others. `problem`: in what the message is not as RFC
-    5322 §3.6.2 demands; "": in nothing."""
+    """`domains`: at most AUTHORS_MAX; `more`: whether there are others, or may be. `problem`: in what the message is
+    not as RFC 5322 §3.6.2 demands; "": in nothing."""
 
     domains: tuple[str, ...] = ()
     more: bool = False
@@ -40,13 +42,14 @@ class Authors(msgspec.Struct, frozen=True):
 def authors(section: bytes) -> Authors:
     """`section`: a header section."""
     values = _values(section)
-    domains: dict[str, None] = {}
+    reader = _Reader()
     problems: list[str] = []
     if len(values) != 1:
         problems.append(f"the message has {len(values)} From fields" if values else "the message has no From field")
     for text in values[: AUTHORS_MAX * 2]:
-        problems += _add(text, domains)
-    more = len(domains) > AUTHORS_MAX or len(values) > AUTHORS_MAX * 2
+        problems += reader.add(text)
+    domains = reader.domains
+    more = reader.is_cut or len(domains) > AUTHORS_MAX or len(values) > AUTHORS_MAX * 2
     if len(domains) > 1:
         problems.append(f"it names {len(domains)} author domains")
     return Authors(tuple(domains)[:AUTHORS_MAX], more, "; ".join(dict.fromkeys(problems)))
@@ -77,36 +80,58 @@ def _values(section: bytes) -> list[str]:
     ]
 
 
-def _add(text: str, domains: dict[str, None]) -> Iterator[str]:
-    """Adds the domains of one From field, and gives what is wrong with it."""
-    if len(text) > VALUE_MAX:
-        yield f"its From field has more than {VALUE_MAX} characters"
-    found = mailboxes(text[:VALUE_MAX])
-    before = len(domains)
-    named = 0
-    for address in found:
-        if address is None:
-            continue
-        named += 1
-        if address.domain and not address.domain.startswith("["):
-            domains[address.domain] = None
-    salvaged = dict.fromkeys(_salvaged(text[:VALUE_MAX])) if None in found or not named else {}
-    domains.update(salvaged)
-    if None in found or salvaged:
-        yield "its From field has something that is no address"
-    if not named and len(domains) == before:
-        yield "its From field names no domain"
-    elif named and not domains:
-        yield "its From field names no domain but an address literal"
+class _Reader:
+    """Gathers the domains of all From fields of a message, within limits. `is_cut`: some may be missing."""
 
+    __slots__ = ("_left", "_salvaged_left", "_tries_left", "domains", "is_cut")
 
-def _salvaged(text: str) -> Iterable[str]:
-    """The domains in what is no list of mailboxes. Display names in quotes and comments are none."""
-    for found in _BEHIND_AT.finditer(_APART.sub(_if_open, text)):
-        try:
-            yield canonical_domain(found[1].strip("."))
-        except ValueError:
-            continue
+    def __init__(self) -> None:
+        self.domains: dict[str, None] = {}
+        self.is_cut = False
+        self._left = VALUE_MAX  # characters that are read as a list of mailboxes
+        self._salvaged_left = SALVAGED_MAX
+        self._tries_left = TRIES_MAX
+
+    def add(self, text: str) -> Iterator[str]:
+        """Adds the domains of one field, and gives what is wrong with it."""
+        found: list[Address | None] = [None]
+        if len(text) <= self._left:
+            self._left -= len(text)
+            found = mailboxes(text)
+        else:
+            yield f"its From field has more than {VALUE_MAX} characters"
+        before = len(self.domains)
+        named = 0
+        for address in found:
+            if address is None:
+                continue
+            named += 1
+            if address.domain and not address.domain.startswith("["):
+                self.domains[address.domain] = None
+        salvaged = dict.fromkeys(self._salvaged(text)) if None in found or not named else {}
+        self.domains.update(salvaged)
+        if None in found or salvaged:
+            yield "its From field has something that is no address"
+        if not named and len(self.domains) == before:
+            yield "its From field names no domain"
+        elif named and not self.domains:
+            yield "its From field names no domain but an address literal"
+
+    def _salvaged(self, text: str) -> Iterable[str]:
+        """The domains in what is no list of mailboxes. Display names in quotes and comments are none."""
+        if len(text) > self._salvaged_left:
+            self.is_cut = True
+        text = text[: self._salvaged_left]
+        self._salvaged_left -= len(text)
+        for found in _BEHIND_AT.finditer(_APART.sub(_if_open, text)):
+            if not self._tries_left:
+                self.is_cut = True
+                return
+            self._tries_left -= 1
+            try:
+                yield canonical_domain(found[1].strip("."))
+            except ValueError:
+                continue
 
 
 def _if_open(apart: re.Match[str]) -> str:

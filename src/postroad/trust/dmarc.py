@@ -74,10 +74,12 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 class DmarcVerdict(msgspec.Struct, frozen=True):
-    """`decisive`: the judgement that counts. `all`: one for each author domain, for reports."""
+    """`decisive`: the judgement that counts. `all`: one for each author domain, for reports. `incomplete`: there are
+    more author domains, or there may be, which nobody has judged (RFC 9989 §11.5)."""
 
     decisive: Judgement
     all: tuple[Judgement, ...]
+    incomplete: bool = False
 
 
 def identifiers(results: Iterable[Found], *, null_sender: bool = False) -> list[Identifier]:
@@ -106,7 +108,7 @@ async def judge(dns: Names, authors: Authors, results: Sequence[Identifier]) -> 
         problem = authors.problem or "the message has no author domain"
         told = f"DMARC cannot be applied: {problem}."
         judgement = Judgement(PERMERROR, reason=problem, problem=problem, told=told)
-        return DmarcVerdict(judgement, (judgement,))
+        return DmarcVerdict(judgement, (judgement,), authors.more)
     walker = Walker(dns)
     every = tuple([await _judged(walker, domain, results, authors.problem) for domain in authors.domains])
     decisive = max(every, key=lambda each: (_WEIGHT[each.result], each.applied))
@@ -115,7 +117,7 @@ async def judge(dns: Names, authors: Authors, results: Sequence[Identifier]) -> 
         reason = f"more than {len(authors.domains)} author domains"
         told = f"The message has {reason}, so DMARC cannot be applied to all of them. {decisive.told}"
         decisive = msgspec.structs.replace(decisive, result=PERMERROR, reason=reason, told=told)
-    return DmarcVerdict(decisive, every)
+    return DmarcVerdict(decisive, every, authors.more)
 
 
 async def _judged(walker: Walker, author: str, results: Sequence[Identifier], problem: str) -> Judgement:

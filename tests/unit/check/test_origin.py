@@ -347,6 +347,18 @@ def test_who_reports_failures_hears_of_what_is_not_aligned() -> None:
     assert len(heard) == 1  # all of it passed, or nobody listened
 
 
+@pytest.mark.parametrize(
+    "author",
+    [
+        b'"' + b"x" * 20_000 + b'" <x@soft.test>',
+        b", ".join([b"<x@a%d.test>" % number for number in range(5)]) + b", <x@soft.test>",
+    ],
+)
+def test_no_author_hides_in_a_long_field(author: bytes) -> None:
+    verdict, _ = one(lambda: Bench(STRICT), MAIL.replace(b"<ada@a.test>", author))
+    assert verdict.action is (Action.HOLD if b"xx" in author else Action.REJECT)
+
+
 def test_quarantine_by_hold() -> None:
     verdict, _ = one(lambda: Bench(STRICT), SOFT, "ada@soft.test")
     assert verdict.action is Action.HOLD

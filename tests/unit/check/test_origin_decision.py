@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from postroad.check.origin_decision import Decision, MessageFacts, fits, of_client, of_message
@@ -118,6 +119,16 @@ def test_dmarc_quarantine() -> None:
 @pytest.mark.parametrize("result", ["pass", "none", "permerror", "temperror"])
 def test_dmarc_without_a_policy_to_apply(result: str) -> None:
     assert of_message(ALL, NONE, MessageFacts(dmarc=judged(result, Policy.REJECT))) == Decision()
+
+
+@pytest.mark.parametrize(("result", "asked"), [("permerror", Policy.NONE), ("fail", Policy.QUARANTINE)])
+def test_authors_that_nobody_has_judged_are_refused_where_dmarc_is_enforced(result: str, asked: Policy) -> None:
+    """RFC 9989 §11.5: one of them may be forged."""
+    facts = MessageFacts(dmarc=msgspec.structs.replace(judged(result, asked), incomplete=True))
+    decision = of_message(ALL, NONE, facts)
+    assert said(decision.verdict) == "550 5.7.1 DMARC: the From field is too long, or names more than 4 domains"
+    assert (decision.disposition, decision.override) == (evaluation.REJECT, "local_policy")
+    assert of_message(MARKED, NONE, facts).verdict is ACCEPT
 
 
 def test_why_a_policy_is_not_applied() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from postroad.trust import author
 from postroad.trust.author import AUTHORS_MAX, authors
 
 
@@ -79,6 +80,38 @@ def test_several_authors_and_several_fields_all_count() -> None:
 def test_no_author_domain(octets: bytes, problem: str) -> None:
     found = authors(octets)
     assert found.domains == () and found.problem == problem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"' + "x" * 20_000 + '" <ceo@bank.example>',
+        "(" + "x" * 20_000 + ") ceo@bank.example",
+        "x" * 20_000 + " <ceo@bank.example>",
+    ],
+)
+def test_a_long_display_name_hides_no_domain(value: str) -> None:
+    found = authors(section(value))
+    assert (found.domains, found.more) == (("bank.example",), False)
+
+
+def test_what_is_not_looked_at_is_said() -> None:
+    """Else a domain could be forged behind it."""
+    for value in ("x" * 70_000 + " <ceo@bank.example>", "@a.example; " * 300 + "<x> <ceo@bank.example>"):
+        assert authors(section(value)).more
+    assert not authors(section("x" * 20_000)).more
+
+
+def test_all_fields_together_are_read_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(text: str) -> str:
+        asked.append(text)
+        raise ValueError
+
+    monkeypatch.setattr(author, "canonical_domain", counted)
+    found = authors(section(*[", ".join(["@a.example;"] * 1_000)] * 8))
+    assert found.more and len(asked) <= author.TRIES_MAX
 
 
 def test_octets_that_are_no_utf_8_hide_nothing() -> None:
