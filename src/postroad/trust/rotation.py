@@ -144,7 +144,7 @@ def _noted(key: StoredKey, sighting: Sighting, now_us: int) -> StoredKey:
 def may_sign(keys: DomainKeys, key: StoredKey, now_us: int, options: RotationOptions) -> bool:
     """Whether a key whose record has just been seen may sign. The first of its kind need not wait: nothing signs."""
     others = [each for each in keys.in_state(KeyState.SIGNING) if each.kind is key.kind]
-    if any(_is_later(each, key) for each in others):
+    if any(_is_later(keys, each, key) for each in others):
         return False
     return not others or now_us - key.seen_us >= int(options.seen_for_s * 1e6)
 
@@ -162,7 +162,8 @@ def _promoted(
             each = replace(
                 each, state=KeyState.RETIRED, since_us=now_us, removable_us=now_us + kept_us(each, options), trouble=""
             )
-        elif each.kind is key.kind and each.state is KeyState.WAITING and _is_later(key, each):  # it will never sign
+        elif each.kind is key.kind and each.state is KeyState.WAITING and _is_later(keys, key, each):
+            # It will never sign.
             changes.append(KeyChange(each.selector, each.state, KeyState.REMOVABLE))
             each = replace(each, state=KeyState.REMOVABLE, since_us=now_us, trouble="")
         found.append(each)
@@ -209,8 +210,10 @@ def _with(keys: DomainKeys, key: StoredKey) -> DomainKeys:
     return replace(keys, keys=tuple(key if each.selector == key.selector else each for each in keys.keys))
 
 
-def _is_later(one: StoredKey, other: StoredKey) -> bool:
-    return one.made_us > other.made_us
+def _is_later(keys: DomainKeys, one: StoredKey, other: StoredKey) -> bool:
+    """Whether a key was made after another one. Their places say so, whatever the clock said when they were made."""
+    selectors = [each.selector for each in keys.keys]
+    return selectors.index(one.selector) > selectors.index(other.selector)
 
 
 # ---- What operators do

@@ -173,6 +173,14 @@ def test_keys_are_outdated_after_so_many_days_of_signing_unless_a_new_one_waits(
     assert rotation.outdated(keys, _NOW + 31 * _DAY, options) == (KeyKind.ED25519,)
 
 
+def test_a_clock_that_was_wrong_when_a_key_was_made_does_not_stop_rotation() -> None:
+    """The first key says that it was made in years to come."""
+    keys, _ = rotation.after_look(_domain(_key("r1", made_us=_NOW + 9_000 * _DAY)), "r1", _SEEN, _NOW, _OPTIONS)
+    keys = _domain(*keys.keys, _key("r2", made_us=_NOW, which=1))
+    keys, _ = rotation.after_look(keys, "r2", _SEEN, _NOW, _OPTIONS)
+    assert [each.state for each in keys.keys] == [KeyState.RETIRED, KeyState.SIGNING]
+
+
 def test_looks_are_frequent_at_first_and_end_with_signing() -> None:
     key = _key("a")
     assert 0 < rotation.next_look_us(key, 0) <= _NOW
