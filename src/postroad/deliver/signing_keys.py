@@ -49,6 +49,7 @@ FILES_MAX: Final = 10_000  # keys of files that stay parsed
 CHOSEN_MAX: Final = 10_000  # authors whose keys are remembered
 KEYS_MAX: Final = 20  # that sign one message
 _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
+_NO_FILE: Final = Stamp()
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -282,7 +283,8 @@ class SigningKeys:
     def look(self) -> None:
         """Look whether files have changed, and read those that have."""
         for path, found in list(self._files.items()):
-            if found.trouble or stamp(path) != found.stamp:  # a right to read it changes no stamp
+            # A right to read a file changes no stamp. Authors may name any number of files that are not there (`%`).
+            if (found.trouble and found.stamp != _NO_FILE) or stamp(path) != found.stamp:
                 self._read_file(path)
         self._look_at_tables()
 

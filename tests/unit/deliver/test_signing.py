@@ -486,6 +486,27 @@ def test_files_of_which_none_is_remembered_any_more_are_read_again(tmp_path: Pat
     assert found.find(author) is None  # it is read again before it signs
 
 
+def test_files_that_are_not_there_are_not_opened_again_until_they_are(tmp_path: Path, monkeypatch: Any) -> None:
+    """With `%` in a key table, any author names one."""
+    opened: list[str] = []
+    plain = signing_keys.read_key
+    monkeypatch.setattr(signing_keys, "read_key", lambda path: (opened.append(path), plain(path))[1])
+    found = SigningKeys(DkimOutOptions(), None, lambda level, text: None)
+    path = tmp_path / "key"
+    found._read_file(str(path))
+    for _ in range(3):
+        found.look()
+    assert len(opened) == 1
+    path.write_bytes(pem(rsa()))
+    path.chmod(0o644)
+    for _ in range(3):
+        found.look()
+    assert len(opened) == 4 and found._files[str(path)].key is None
+    path.chmod(0o600)
+    found.look()
+    assert found._files[str(path)].key is not None
+
+
 # -- what is remembered ------------------------------------------------------------------------------------------------
 
 
