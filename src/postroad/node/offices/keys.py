@@ -166,9 +166,11 @@ class KeyOffice:
         resolver = self._resolver
         if resolver is None:
             assert self._taken is not None
-            # Each look is a question of its own: what was not there a moment ago may be there now.
+            # Each look is a question of its own: what was not there a moment ago may be there now. The times to live
+            # are those of the records: they say when a key is removable.
+            own = {"cache_max": 0, "ttl_max_s": rotation.TTL_MAX_S}
             resolver = self._resolver = self._make_resolver(
-                msgspec.structs.replace(options.dns_options(self._taken), cache_max=0)
+                msgspec.structs.replace(options.dns_options(self._taken), **own)
             )
         return sighting(key, domain, await resolver.text(keyring.record_name(key.selector, domain)), self._now_us())
 

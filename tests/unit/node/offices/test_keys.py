@@ -15,11 +15,11 @@ from postroad.config.settings import Settings
 from postroad.node.offices.keys import KeyOffice
 from postroad.operate import signing_keys
 from postroad.operate.signing_keys import NewKey
-from postroad.trust import keyring
+from postroad.trust import keyring, rotation
 from postroad.trust.dkim_key import KeyKind
 from postroad.trust.key_store import KeyStore
 from postroad.trust.keyring import DomainKeys
-from postroad.world.dns import DnsAnswer, DnsStatus
+from postroad.world.dns import DnsAnswer, DnsOptions, DnsStatus
 
 DAY_US = 86_400 * 1_000_000
 NOW_US = 1_790_000_000_000_000
@@ -233,6 +233,20 @@ def test_a_key_that_waits_for_long_is_told_of_once_also_after_a_restart(place: P
     place.now_us += 3_600 * 1_000_000
     place.run(seconds=10)
     assert len(place.said) == 3 and "signs from now on" in place.said[-1]
+
+
+def test_the_time_to_live_of_a_record_is_heard_as_it_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver of `[dns]` remembers answers for a day at most."""
+    asked: list[DnsOptions] = []
+
+    def made(options: DnsOptions) -> Dns:
+        asked.append(options)
+        return place.dns
+
+    monkeypatch.setattr(place.office, "_make_resolver", made)
+    place.add("a")
+    place.run()
+    assert [(each.cache_max, each.ttl_max_s) for each in asked] == [(0, rotation.TTL_MAX_S)]
 
 
 def test_what_a_command_says_is_in_the_log_and_workers_have_it_when_it_ends(place: Place) -> None:
