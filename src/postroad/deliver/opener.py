@@ -288,7 +288,7 @@ class Opener:
                 left.append(hop)
             elif hop.name not in told:
                 told.add(hop.name)
-                found = passed_over(hop.policy)
+                found = passed_over(hop.policy, now_us)
                 attempt = self._attempt(destination, hop, found.result)
                 attempts.append(msgspec.structs.replace(attempt, policy=found.policy))
                 tries.append(_tried(attempts[-1], HostProof.NOTHING, now_us))

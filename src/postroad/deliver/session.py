@@ -114,9 +114,9 @@ async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], N
     policy = where.hop.policy
     if policy is None:
         return await _visited(ways, where, lost)
-    if policy.passed_over:
-        return passed_over(policy)
     started_us = ways.shared.clock.now_us()
+    if policy.passed_over:
+        return passed_over(policy, started_us)
     found = await _visited(ways, where, lost)
     if isinstance(found, NoCourier):
         if found.failure is TlsFailure.NO_FAILURE:
@@ -129,9 +129,10 @@ async def visit(ways: HopTools, where: HopTrial, lost: Callable[[SmtpCourier], N
     return found
 
 
-def passed_over(policy: HostPolicy) -> NoCourier:
-    """For a host that cannot satisfy its policy, so that it is not even asked."""
-    told = outcome_of(policy, policy.failure, policy.text, held=False)
+def passed_over(policy: HostPolicy, now_us: int) -> NoCourier:
+    """For a host that cannot satisfy its policy, so that it is not even asked. It counts once for all mail for which a
+    connection was wanted now."""
+    told = outcome_of(policy, policy.failure, policy.text, held=False, session_us=now_us)
     status = "4.7.5" if policy.failure is TlsFailure.DNSSEC_INVALID else "4.7.0"
     return NoCourier(deferred(status, policy.text), failure=policy.failure, policy=told)
 

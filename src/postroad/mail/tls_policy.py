@@ -151,8 +151,8 @@ class TlsOutcome(msgspec.Struct, frozen=True, array_like=True):
     `held`: the session satisfied the policy; if not, `failure` is why, in RFC 8460's words, and `text` in ours. Where
     there is a `failure` and `held`, something about the policy was wrong, and mail could go on (an MTA-STS policy that
     could not be renewed; with `testing`, `held` is false and the mail went on all the same). `session_us`: when the
-    connection was begun: the attempts of one session have the same, so that a session is counted once. `own_address`:
-    from which address of ours the connection came, "" if there was none.
+    connection was begun, or was not begun: the attempts of one session have the same, so that it is counted once.
+    `own_address`: from which address of ours the connection came, "" if there was none.
     """
 
     level: str

@@ -151,6 +151,7 @@ async def test_hosts_that_are_passed_over_take_no_place(remotes: Any, pool: Thre
     courier = await Sender(pool).open(*hops, Hop("localhost", "127.0.0.1", remote.port))
     (attempt,) = await carry(courier, job())
     assert attempt.outcome is Outcome.RELAYED and len(attempt.tries) == 9
+    assert all(each.policy is not None and each.policy.session_us for each in attempt.tries)  # reports count it once
     alone = await Sender(pool).open(*hops)
     assert isinstance(alone, Attempt) and alone.outcome is Outcome.DEFERRED and alone.status == "4.7.0"
     assert "not named" in alone.text
