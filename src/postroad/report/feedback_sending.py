@@ -45,6 +45,7 @@ COLLECT_AFTER_S: Final = 600.0  # after the day's end, until its events are in t
 LATE_DAYS: Final = 3  # days that are still reported on if the node was down meanwhile
 SERVED_DAYS: Final = 6  # days whose reports are still sent, as after a longer pause: LATE_DAYS, and what is tried again
 AT_ONCE: Final = 20  # reports in one turn
+POSTS_AT_ONCE: Final = 2  # of them by POST: a server may take a minute to say nothing
 IDLE_S: Final = 60.0  # between two looks
 NEXT_S: Final = 0.2  # between two turns if more is due
 AGAIN_S: Final = 600.0  # after a failure; twice as long after each further one
@@ -189,7 +190,9 @@ class _Day:
         now_us = self._doors.now_us()
         for report in await self._off_loop(lambda: self._file.due_reports(now_us, AT_ONCE)):
             await self._safely(self._plan(report), partial(self._not_planned, report))
-        for sending in await self._off_loop(lambda: self._file.due_sendings(now_us, AT_ONCE)):
+        sendings = await self._off_loop(lambda: self._file.due_sendings(now_us, AT_ONCE))
+        posts = [each for each in sendings if _is_post(each)]
+        for sending in [each for each in sendings if not _is_post(each)] + posts[:POSTS_AT_ONCE]:
             await self._safely(self._send(sending), partial(self._not_sent, sending))
         due_us = await self._off_loop(self._file.next_due_us)
         if due_us is None:
@@ -262,7 +265,7 @@ class _Day:
         report = await self._off_loop(lambda: self._made(sending))
         if isinstance(report, str):
             await self._fail(sending, report)
-        elif sending.destination.partition(":")[0].lower() == "https":
+        elif _is_post(sending):
             await self._post(sending, report)
         else:
             await self._mail(sending, report)
@@ -353,6 +356,10 @@ class _Day:
 
     async def _note(self, sending: DaySending) -> None:
         await self._off_loop(lambda: self._file.note(sending))
+
+
+def _is_post(sending: DaySending) -> bool:
+    return sending.destination.partition(":")[0].lower() == "https"
 
 
 def _planned(report: DayReport, places: ReportPlaces, now_us: int) -> DayReport:

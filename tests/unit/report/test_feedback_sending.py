@@ -456,6 +456,42 @@ async def test_mail_that_was_accepted_is_not_sent_again_after_a_fault_of_ours(
 
     sending = FeedbackSending(msgspec.structs.replace(place.doors(), queued=to_queue), OPTIONS)
     while place.now_us < MIDNIGHT_US + 12 * 3_600_000_000:
-        place.now_us += int(await sending.turn() * 1e6)
+        pause_s = await sending.turn()
+        place.now_us += int(pause_s * 1e6)
     assert place.destinations() == MAILS and "KeyError" in caplog.text
     assert all(each.state is SendingState.SENT for each in place.sendings().values())
+
+
+async def test_servers_that_do_not_answer_keep_back_no_mail_and_no_other_server(tmp_path: Path) -> None:
+    """Each takes a minute. A stranger with many domains must not use up the day."""
+    place = Place(tmp_path)
+    for number in range(90):
+        domain = f"slow{number}.example"
+        place.rows.append(("tls", domain, ENCODE(TlsRow(TlsPolicySeen("no-policy-found", domain))), 2))
+        place.zones[f"_smtp._tls.{domain}"] = {"TXT": [f"v=TLSRPTv1;rua=https://{domain}/tls"]}
+    at_us: dict[str, int] = {}
+    real = place.doors()
+
+    async def post(uri: str, report: Compressed) -> str:
+        at_us.setdefault(uri, place.now_us)
+        if "slow" not in uri:
+            return await real.post(uri, report)
+        place.now_us += 60_000_000
+        return "did not answer within 60 s"
+
+    sending = FeedbackSending(msgspec.structs.replace(real, post=post), OPTIONS)
+    place.spread_s = 1_800.0
+    while place.now_us < MIDNIGHT_US + 4 * 3_600_000_000:
+        pause_s = await sending.turn()
+        place.now_us += int(pause_s * 1e6)
+    assert place.destinations() == MAILS
+    file = place.file()
+    due_us = {each.domain: each.due_us for each in file.reports()}
+    file.close()
+    late = {
+        str(each.envelope.recipients[0].address): each.envelope.accepted_us
+        - due_us[each.envelope.recipients[0].address.domain]
+        for each in place.accepted.values()
+    }
+    assert all(each < 6 * 60_000_000 for each in late.values()), late
+    assert len(at_us) == 91
