@@ -39,6 +39,7 @@ _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 # Two changes within one tick of the file system's clock leave one time: a folder that changed so lately is read again.
 _TICK_US: Final = 2_000_000
+_AGAIN_US: Final = 10_000_000  # between two looks at all files while something is wrong
 
 
 class KeyOptions(msgspec.Struct, frozen=True):
@@ -64,17 +65,20 @@ class KeyStore:
         self._changed_ns: dict[str, int] = {}  # by the name of the file
         self._folder_stamp: Stamp | None = None
         self._told: tuple[Problem, ...] = ()
+        self._read_us = 0
 
     def load(self) -> tuple[Problem, ...]:
         """Read files that are new or have changed, and let go of those that are gone. What is wrong, once. It costs one
-        question to the file system if nothing has changed and nothing was wrong: a right to read a file changes
-        nothing of its folder."""
-        now = files.stamp(str(self.folder))
-        if now == self._folder_stamp:
+        question to the file system if nothing has changed. While something is wrong, all files are looked at now and
+        then: a right to read a file changes nothing of its folder."""
+        now, now_us = files.stamp(str(self.folder)), self._now_us()
+        is_due = bool(self._told) and abs(now_us - self._read_us) >= _AGAIN_US
+        if now == self._folder_stamp and not is_due:
             return ()
-        young = abs(self._now_us() - now.modified_ns // 1000) < _TICK_US
+        young = abs(now_us - now.modified_ns // 1000) < _TICK_US
+        self._folder_stamp = None if young else now
+        self._read_us = now_us
         problems = self._read()
-        self._folder_stamp = None if young or problems else now
         told, self._told = self._told, problems
         return tuple(each for each in problems if each not in told)
 
