@@ -147,8 +147,14 @@ def _entry(domain: str, text: str) -> StsEntry | None:
     return entry if entry.policy.domain == domain else None
 
 
+def _text(octets: bytes) -> str:
+    """Of octets that are no UTF-8, too: else one such row would keep back all others."""
+    return octets.decode("utf-8", "replace")
+
+
 def _connected(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
     try:
         connection.execute("PRAGMA journal_mode = DELETE")
         found = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -263,12 +263,13 @@ def test_a_damaged_store_is_moved_aside(node: Node, octets: bytes) -> None:
     assert told is not None and told.answer.policy == policy()
 
 
-def test_an_entry_that_cannot_be_read_is_left_out_alone(node: Node) -> None:
+@pytest.mark.parametrize("entry", ["'[['", "CAST(x'5bff' AS TEXT)", "x'00'"])
+def test_an_entry_that_cannot_be_read_is_left_out_alone(node: Node, entry: str) -> None:
     node.know(policy())
     node.know(policy("1", "b.example"))
     node.office.close()
     with sqlite3.connect(node.folder / NAME) as connection:
-        connection.execute("UPDATE sts SET entry = '[[' WHERE domain = 'b.example'")
+        connection.execute(f"UPDATE sts SET entry = {entry} WHERE domain = 'b.example'")
     connection.close()
     node.restart()
     told = node.ask("1")
