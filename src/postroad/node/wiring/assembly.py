@@ -522,14 +522,12 @@ class Assembly:
     async def stop(self, limit_s: float) -> None:
         """Lets no new session in. What is under way ends within the limit; the rest stays in the spool."""
         self.local.close()
-        if self.feedback is not None:
-            await self.feedback.stop()
-        await self._failures.close()
         # At the same time, so that all is over within the limit, after which the supervisor ends us. What sessions
-        # still accept stays in the spool.
+        # still accept stays in the spool, and so do our own reports: a large one takes seconds to make.
+        own = [self._failures.close(), *(() if self.feedback is None else (self.feedback.stop(),))]
         sessions = [listener.stop(limit_s) for listener in (*self._listeners.values(), *self._closing)]
         others = self.local.stop(limit_s)
-        quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, *others, return_exceptions=True)
+        quiet, *_ = await asyncio.gather(self.queue.drain(limit_s), *sessions, *others, *own, return_exceptions=True)
         if quiet is not True:
             self._note(Noted(self._world.clock.now_us(), 0, "warning", "some deliveries did not end in time"))
             await self._opener.end_programs()

@@ -211,3 +211,26 @@ async def test_what_cannot_be_an_edition_leaves_the_old_one(tmp_path: Path) -> N
         assembly.abandon()
         await assembly.commit({})
         assert assembly._edition is edition
+
+
+async def test_deliveries_end_while_a_report_to_others_is_still_made(tmp_path: Path) -> None:
+    """Making a large report takes seconds, within which the supervisor may end the worker."""
+    drained = asyncio.Event()
+    ended = []
+
+    class Slow:
+        async def stop(self) -> None:
+            await asyncio.wait_for(drained.wait(), 20)
+            ended.append("reports")
+
+    async with _serving(tmp_path, _settings(tmp_path, B, ports.port())) as assembly:
+        assert assembly.feedback is not None
+        real = assembly.queue.drain
+
+        async def drain(limit_s: float) -> bool:
+            drained.set()
+            return await real(limit_s)
+
+        assembly.queue.drain = drain  # type: ignore[method-assign]
+        assembly.feedback = Slow()  # type: ignore[assignment]
+    assert ended == ["reports"]
