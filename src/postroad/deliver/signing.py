@@ -302,8 +302,8 @@ class Signing:
                 if keys.find(author) is None:
                     keys.read(author)
             make = self._maker(keys, head, form.seals)
-            if make is None:
-                return SignedForm(why_not="its key was not read")
+            if make is None:  # others have pushed out what was read
+                return Result(Outcome.DEFERRED, Reach.MESSAGE, "4.3.0", "its key could not be kept in memory")
             return make if isinstance(make, SignedForm | Result) else make(_chain(rest, pieces), now_s)
         except OSError as error:
             text = f"the content could not be read: {error.strerror or error}"

@@ -4,9 +4,10 @@ of keys (`trust.key_store`).
 The SigningTable comes first. An author who is not in it signs with the keys of his domain; if it has none, with those
 of the nearest domain above it, if that is set, and with those of the domain that `sign_as` names.
 
-What always holds: `find` reads no file, and tells if one must be read first; then `read` does it on a thread. Files are
-looked at now and then (`look`); one that has changed is read anew. If it cannot be read then, the key from before goes
-on to sign. `edition` grows with each change, so that nobody signs with a key that is out of use.
+What always holds: `find` reads no file and tries no long list of patterns, and tells if that must be done first; then
+`read` does it on a thread. Files are looked at now and then (`look`); one that has changed is read anew. If it cannot
+be read then, the key from before goes on to sign. `edition` grows with each change, so that nobody signs with a key
+that is out of use.
 
 How it fails: with the troubles of a `Chosen`, for people. No text has anything of a private key.
 """
@@ -48,6 +49,7 @@ FILE_MAX: Final = 65_536  # octets of a key's file
 FILES_MAX: Final = 10_000  # keys of files that stay parsed
 CHOSEN_MAX: Final = 10_000  # authors whose keys are remembered
 KEYS_MAX: Final = 20  # that sign one message
+PATTERNS_MAX: Final = 200  # lines of tables that the loop tries for one author
 _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 _NO_FILE: Final = Stamp()
 
@@ -138,24 +140,30 @@ class SigningKeys:
     # -- finding -------------------------------------------------------------------------------------------------------
 
     def find(self, author: Address) -> Chosen | None:
-        """None if a file must be read first."""
+        """None if `read` must be called first."""
         if self._tables is None:
             author = Address("", author.domain)
         chosen = self._chosen  # if keys change meanwhile (this may be a thread), another one takes its place
         found = chosen.get(author)
-        if found is None:
+        if found is None and not self._has_many_patterns:
             try:
                 found = self._choose(author, self._known_file)
             except _NotReadError:
                 return None
-            if len(chosen) >= CHOSEN_MAX:
-                chosen.clear()
-            chosen[author] = found
+            _remember(chosen, author, found)
         return found
 
     def read(self, author: Address) -> None:
-        """Read the files that `find` needs. On a thread."""
-        self._choose(author, self._read_file)
+        """Do what `find` must not. On a thread."""
+        if self._tables is None:
+            author = Address("", author.domain)
+        chosen = self._chosen
+        _remember(chosen, author, self._choose(author, self._read_file))
+
+    @property
+    def _has_many_patterns(self) -> bool:
+        tables = self._tables
+        return tables is not None and tables.signers.patterns + tables.keys.patterns > PATTERNS_MAX
 
     def signer(self, keys: tuple[SigningKey, ...]) -> DkimSigner:
         return DkimSigner(keys, self._options.fields, self._plans)
@@ -187,8 +195,8 @@ class SigningKeys:
     def _rows(self, author: Address) -> list[SignRow]:
         if self._tables is None:
             return []
-        rows = list(self._tables.signers.matches(author.local_part, author.domain))
-        return rows if self._options.all_matches else rows[:1]
+        rows = self._tables.signers.matches(author.local_part, author.domain)
+        return list(itertools.islice(rows, KEYS_MAX if self._options.all_matches else 1))
 
     def _of_row(self, row: SignRow, domain: str, file: Callable[[str], _KeyFile]) -> Iterator[SigningKey | str]:
         assert self._tables is not None
@@ -311,6 +319,12 @@ class SigningKeys:
     def _tell_all(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             self._tell("error", f"DKIM: {problem}")
+
+
+def _remember(chosen: dict[Address, Chosen], author: Address, found: Chosen) -> None:
+    if len(chosen) >= CHOSEN_MAX:
+        chosen.clear()
+    chosen[author] = found
 
 
 def _signing(stored: DomainKeys) -> list[StoredKey]:

@@ -85,6 +85,11 @@ class KeyTable:
             else:
                 self._exact.setdefault(row.name.lower(), row)
 
+    @property
+    def patterns(self) -> int:
+        """How many lines must be tried one by one."""
+        return len(self._patterns)
+
     def find(self, name: str) -> KeyRow | None:
         found = self._exact.get(name.lower())
         if found is not None:
@@ -104,6 +109,11 @@ class SigningTable:
         if not patterns:
             for row in rows:
                 self._by_key.setdefault(row.pattern.lower(), []).append(row)
+
+    @property
+    def patterns(self) -> int:
+        """How many lines must be tried one by one."""
+        return len(self._patterns or ())
 
     def matches(self, local_part: str, domain: str) -> Iterator[SignRow]:
         """The lines that fit an author, in the order in which they count. `domain`: canonical."""

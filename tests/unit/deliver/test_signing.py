@@ -473,6 +473,39 @@ def test_a_file_that_is_read_anew_for_one_author_counts_for_all(tmp_path: Path) 
     assert found.edition > edition
 
 
+def test_the_loop_tries_no_long_list_of_patterns(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "one.pem").write_bytes(pem(rsa()))
+    (tmp_path / "one.pem").chmod(0o600)
+    rows = [SignRow(f"*@{number}.example", "none") for number in range(signing_keys.PATTERNS_MAX)]
+    tables = SigningTables(
+        KeyTable((KeyRow("one", "example.org", "r1", str(tmp_path / "one.pem")),), patterns=False),
+        SigningTable((*rows, SignRow("*@example.org", "one")), patterns=True),
+    )
+    options = DkimOutOptions(key_table=str(tmp_path / "keys"), signing_table="refile:x")
+    found = SigningKeys(options, tables, lambda level, text: None)
+    ada = Address("ada", "example.org")
+    tried: list[str] = []
+    plain = SigningTable.matches
+
+    def counted(self: SigningTable, local_part: str, domain: str) -> Any:
+        tried.append(local_part)
+        return plain(self, local_part, domain)
+
+    monkeypatch.setattr(SigningTable, "matches", counted)
+    assert found.find(ada) is None and tried == []
+    found.read(ada)
+    made = found.find(ada)
+    assert made is not None and [key.selector for key in made.keys] == ["r1"] and tried == ["ada"]
+    found.renew()
+    assert found.find(ada) is None
+
+
+def test_a_message_of_an_author_in_a_long_list_is_signed(files: tuple[NamedKey, ...], monkeypatch: Any) -> None:
+    monkeypatch.setattr(SigningKeys, "_has_many_patterns", property(lambda self: True))
+    for size in (1, LOOP_MAX):
+        assert results(sent(Stage(signing=signing(DkimOutOptions(keys=files))), job(MESSAGE + b"x\r\n" * size))) == BOTH
+
+
 def test_files_of_which_none_is_remembered_any_more_are_read_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(signing_keys, "FILES_MAX", 1)
     for name in ("a", "b"):
