@@ -39,7 +39,7 @@ from postroad.trust.dkim_sign import (
 )
 from postroad.trust.keyring import DomainKeys, KeyringFault, KeyState, StoredKey, private_of
 from postroad.trust.opendkim_tables import ANY, KeyRow, KeyTable, SigningTable, SignRow, TableFault
-from postroad.world.files import Stamp, open_file, stamp
+from postroad.world.files import Stamp, Watch, open_file, stamp
 from postroad.world.problem import Problem, not_utf8, unreadable
 
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
@@ -96,7 +96,8 @@ class SigningKeys:
         self._plans: Plans = {}
         self._options = options
         self._tables = tables
-        self._table_stamps = table_stamps
+        self._table_watch = Watch()
+        self._table_watch.taken(table_stamps)
         self._tell = tell
         self._files: dict[str, _KeyFile] = {}
         self._chosen: dict[Address, Chosen] = {}
@@ -299,9 +300,8 @@ class SigningKeys:
     def _look_at_tables(self) -> None:
         """Take tables that have changed, if they can be used."""
         stamps = table_stamps(self._options)
-        if not stamps or stamps == self._table_stamps:
+        if not stamps or not self._table_watch.has_changed(stamps, patient=True):  # half a table leaves mail unsigned
             return
-        self._table_stamps = stamps
         tables = read_tables(self._options)
         if isinstance(tables, tuple):
             self._tell_all(tables)

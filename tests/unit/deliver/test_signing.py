@@ -506,6 +506,33 @@ def test_a_message_of_an_author_in_a_long_list_is_signed(files: tuple[NamedKey, 
         assert results(sent(Stage(signing=signing(DkimOutOptions(keys=files))), job(MESSAGE + b"x\r\n" * size))) == BOTH
 
 
+def test_a_table_that_is_being_written_is_not_taken_yet(tmp_path: Path) -> None:
+    (tmp_path / "one.pem").write_bytes(pem(rsa()))
+    (tmp_path / "one.pem").chmod(0o600)
+    (tmp_path / "keys").write_text("one %:r1:./one.pem\n")
+    signers = tmp_path / "signers"
+    signers.write_text("ada@example.org one\n")
+    options = DkimOutOptions(key_table=str(tmp_path / "keys"), signing_table=str(signers))
+    told: list[str] = []
+    tables = signing_keys.read_tables(options)
+    assert isinstance(tables, SigningTables)
+    found = SigningKeys(
+        options, tables, lambda level, text: told.append(text), signing_keys.table_stamps(options)
+    )
+    signers.write_text("bob@example.org one\n")
+    found.look()
+    signers.write_text("bob@example.org one\nada@example.org one\n")
+    found.look()
+    assert told == [] and found._tables is tables
+    found.look()
+    assert told == ["DKIM: the changed tables are in force"]
+    for name in ("ada", "bob"):
+        author = Address(name, "example.org")
+        found.read(author)
+        chosen = found.find(author)
+        assert chosen is not None and len(chosen.keys) == 1
+
+
 def test_files_of_which_none_is_remembered_any_more_are_read_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(signing_keys, "FILES_MAX", 1)
     for name in ("a", "b"):
