@@ -12,7 +12,7 @@ Memory is bounded: the caller takes the rows (`taken`) when there are `ROWS_MAX`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ import msgspec
 from postroad.mail.address import canonical_domain
 from postroad.mail.attempt import Attempt, Try
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
-from postroad.mail.event import Accepted, Attempted, Evaluated, Event, Refused
+from postroad.mail.event import Accepted, Attempted, Evaluated, Event, Expanded, Refused
 from postroad.mail.extension import without_extension
 from postroad.mail.route import domain_of
 from postroad.mail.tls_policy import PolicyKind, TlsFailure, TlsOutcome
@@ -37,6 +37,8 @@ _K = TypeVar("_K")
 ROWS_MAX: Final = 50_000
 SESSIONS_MAX: Final = 200_000  # connections that are remembered, so that each counts once
 _OWN_MAX: Final = 200_000
+_STEPS_MAX: Final = 3  # of aliases behind each other
+_INTO_MAX: Final = 20  # recipients of an alias; more are no report mailbox, but a list
 _TEXT_MAX: Final = 200
 _LINES_MAX: Final = 100
 _REASONS: Final = frozenset(("local_policy", "mailing_list", "other", "policy_test_mode", "trusted_forwarder"))
@@ -96,13 +98,18 @@ class FeedbackCounts:
         for each in events:
             if isinstance(each, Accepted):
                 if each.id == event.id:
-                    return self._all_ours(each.recipients)
+                    sources = _sources(events, event.id)
+                    return all(self._is_ours(name, sources) for name in each.recipients)
             elif isinstance(each, Refused) and not event.id and each.peer.address == event.evaluation.client:
-                return self._all_ours(each.recipients or (each.recipient,))
+                return all(self._is_ours(name, {}) for name in each.recipients or (each.recipient,))
         return False
 
-    def _all_ours(self, recipients: Sequence[str]) -> bool:
-        return all(self._plain(each) in self._mailboxes for each in recipients)
+    def _is_ours(self, recipient: str, sources: Mapping[str, Sequence[str]], steps: int = 0) -> bool:
+        """Whether it is a report mailbox, or aliases have led from none but report mailboxes to it."""
+        if self._plain(recipient) in self._mailboxes:
+            return True
+        known = sources.get(recipient.lower(), ())
+        return steps < _STEPS_MAX and bool(known) and all(self._is_ours(each, sources, steps + 1) for each in known)
 
     def _plain(self, recipient: str) -> str:
         local_part, at, domain = recipient.lower().rpartition("@")
@@ -142,6 +149,16 @@ class FeedbackCounts:
                 return
             _remember(self._sessions, session, SESSIONS_MAX)
         self._add(FeedbackKind.TLS, domain, tls_row(domain, policy, name, address))
+
+
+def _sources(events: Iterable[Event], id: int) -> dict[str, list[str]]:
+    """By each recipient to which aliases have led a message, from which ones."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        if isinstance(event, Expanded) and event.id == id:
+            for name in event.into[:_INTO_MAX]:
+                found.setdefault(name.lower(), []).append(event.recipient)
+    return found
 
 
 def dmarc_row(evaluation: Evaluation, facts: DmarcFacts) -> DmarcRow:

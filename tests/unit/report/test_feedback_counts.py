@@ -9,7 +9,7 @@ import msgspec
 from postroad.mail.attempt import Attempt, Outcome, Reach, Try
 from postroad.mail.envelope import Peer
 from postroad.mail.evaluation import DmarcFacts, Evaluation, Found
-from postroad.mail.event import Accepted, Attempted, Evaluated, Event, Refused
+from postroad.mail.event import Accepted, Attempted, Evaluated, Event, Expanded, Refused
 from postroad.mail.tls_policy import PolicyKind, TlsFailure, TlsOutcome
 from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, SpfSeen, TlsRow
 from postroad.report.feedback_counts import FeedbackCounts, dmarc_row
@@ -107,6 +107,20 @@ def test_mail_to_report_mailboxes_is_not_reported_on() -> None:
     assert counted(refused) == {}
     assert list(counted(both).values()) == [1]
     assert list(counted(other).values()) == [1]
+
+
+def test_mail_that_an_alias_leads_on_from_a_report_mailbox_is_not_reported_on() -> None:
+    """The history names those who get it in the end."""
+    led = Expanded(1, 5, "Reports+a@node.example", ("team@node.example",))
+    on = Expanded(1, 5, "team@node.example", ("ada@node.example", "bob@node.example"))
+    judged = Evaluated(1, 5, EVALUATION)
+    assert counted([accepted(5, "team@node.example"), led, judged]) == {}
+    assert counted([accepted(5, "ada@node.example", "Bob@node.example"), led, on, judged]) == {}
+    assert len(counted([accepted(5, "ada@node.example"), on, judged])) == 1
+    both = Expanded(1, 5, "sales@node.example", ("team@node.example",))
+    assert len(counted([accepted(5, "team@node.example"), led, both, judged])) == 1
+    ring = Expanded(1, 5, "ada@node.example", ("ada@node.example",))
+    assert len(counted([accepted(5, "ada@node.example"), ring, judged])) == 1
 
 
 def test_the_record_that_was_seen_last_counts() -> None:
