@@ -39,7 +39,7 @@ _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 # Two changes within one tick of the file system's clock leave one time: a folder that changed so lately is read again.
 _TICK_US: Final = 2_000_000
-_AGAIN_US: Final = 10_000_000  # between two looks at all files while something is wrong
+_AGAIN_US: Final = 30_000_000  # between two looks at all files
 
 
 class KeyOptions(msgspec.Struct, frozen=True):
@@ -69,10 +69,10 @@ class KeyStore:
 
     def load(self) -> tuple[Problem, ...]:
         """Read files that are new or have changed, and let go of those that are gone. What is wrong, once. It costs one
-        question to the file system if nothing has changed. While something is wrong, all files are looked at now and
-        then: a right to read a file changes nothing of its folder."""
+        question to the file system if nothing of the folder has changed. Now and then all files are looked at: a right
+        to read a file changes nothing of its folder, and neither does a file that is written in place."""
         now, now_us = files.stamp(str(self.folder)), self._now_us()
-        is_due = bool(self._told) and abs(now_us - self._read_us) >= _AGAIN_US
+        is_due = abs(now_us - self._read_us) >= _AGAIN_US
         if now == self._folder_stamp and not is_due:
             return ()
         young = abs(now_us - now.modified_ns // 1000) < _TICK_US

@@ -116,13 +116,18 @@ def test_a_file_that_is_right_again_is_read_though_its_folder_has_not_changed(tm
     file = tmp_path / "dkim" / "example.org.json"
     file.chmod(0o644)
     assert len(store.load()) == 1 and not store.domains
-    now_us[0] += 20_000_000
+    now_us[0] += 40_000_000
     assert store.load() == ()  # it is said once
     file.chmod(0o600)
     assert store.load() == () and not store.domains  # not at each look: there may be many files
-    now_us[0] += 20_000_000
+    now_us[0] += 40_000_000
     assert store.load() == ()
     assert set(store.domains) == {"example.org"}
+    restored = keyring.encode(DomainKeys("example.org", (_OTHER,)))
+    file.write_bytes(restored)  # from a backup, in place
+    now_us[0] += 40_000_000
+    assert store.load() == ()
+    assert [each.selector for each in store.domains["example.org"].keys] == ["e2"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
