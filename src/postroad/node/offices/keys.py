@@ -215,11 +215,12 @@ class KeyOffice:
             return found
 
         keys = await self._written(store, domain, changed)
-        if keys is not None and changes:
-            await self._load(store)
+        if keys is None:
+            return
+        if await self._load(store):
             await self._tell_workers()
-            for each in changes:
-                self._say("info", self._told(keys, each))
+        for each in changes:
+            self._say("info", self._told(keys, each))
 
     async def _written(
         self, store: KeyStore, domain: str, change: Callable[[DomainKeys], DomainKeys]
