@@ -214,7 +214,7 @@ def test_a_table_that_is_broken_stays_in_force_as_it_was(site: Site) -> None:
     said = site.node.command("check", code=None)
     assert "signing.table, line 4" in said or "signing.table:4" in said, said
     table.write_text(text.replace("example.net net", "example.net ed"))
-    site.node.wait_log("the changed tables are in force")
+    site.node.wait_log("the changed tables are in force", 2)  # in each worker
     site.send("new table", b"x\r\n", "bob@example.test", author="example.net")
     assert b"d=example.com;" in site.arrived("new table")
     table.write_text(text)
