@@ -76,6 +76,8 @@ def of(field: Any, *, default: Any = _THE_ROOMS, example: str = "", **more: Any)
     struct, name = _place(field)
     fallback = _default(struct, name) if default is _THE_ROOMS else default
     meta = _meta(struct, name)
+    if not (meta.gt is None and meta.lt is None):
+        raise TypeError(f"{struct.__name__}.{name}: only bounds by ge= and le= are handed on to the setting")
     description = meta.description or ""
     made = (
         several(fallback, description, least=meta.min_length, source=more.get("source", ""), example=example)

@@ -89,7 +89,7 @@ class FeedbackOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 5_000_000
     post_s: Annotated[
-        float, Meta(gt=0, le=600, description="How long a server may take to accept a TLS report by HTTPS.")
+        float, Meta(ge=0.1, le=600, description="How long a server may take to accept a TLS report by HTTPS.")
     ] = 60.0
     post_ca_file: Annotated[
         str,

@@ -43,7 +43,7 @@ class AskingLimits(msgspec.Struct, frozen=True):
         int, Meta(ge=1, description="The most DNS queries for one message. Checks that need more fail for a time.")
     ] = 200
     waiting_max_s: Annotated[
-        float, Meta(gt=0, description="How long one message may wait for answers of the DNS in all.")
+        float, Meta(ge=0.1, description="How long one message may wait for answers of the DNS in all.")
     ] = 20.0
 
 

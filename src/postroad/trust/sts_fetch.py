@@ -44,7 +44,7 @@ class StsOptions(msgspec.Struct, frozen=True):
     time_s: Annotated[
         float,
         Meta(
-            gt=0,
+            ge=0.1,
             le=600,
             description="How long the fetch of a policy may take. The first mail for a domain waits for it.",
         ),

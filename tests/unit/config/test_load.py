@@ -399,3 +399,11 @@ def test_a_query_that_the_database_refuses_is_not_a_missing_file(tmp_path: Path)
         text = f'alias_maps = ["v"]\n{RIGHT}[[map]]\nname = "v"\nkind = "sqlite"\nfile = "{name}"\n'
         [found] = problems(text + "query = \"SELECT goto FROM alias WHERE address = '%s'\"\n", tmp_path, files=True)
         assert wanted in str(found)
+
+
+@pytest.mark.parametrize("key", ["checks.waiting_max_s", "mta_sts.time_s", "feedback.post_s"])
+@pytest.mark.parametrize("written", ["0", "-5", '"0s"'])
+def test_a_wait_cannot_be_nothing_or_less(key: str, written: str, tmp_path: Path) -> None:
+    section, _, name = key.partition(".")
+    (found,) = problems(f"{RIGHT}[{section}]\n{name} = {written}\n", tmp_path)
+    assert (found.key, "is too small" in found.text) == (key, True)
