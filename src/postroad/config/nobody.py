@@ -24,6 +24,12 @@ from postroad.route.recipients import fold
 def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     named: list[tuple[Path, str]] = [(("postmaster",), settings.postmaster)] if settings.postmaster else []
     named += [(("rewrite", "always_bcc", at), each) for at, each in enumerate(settings.rewrite.always_bcc)]
+    named += [(("dsn", "contact"), settings.dsn.contact)] if settings.dsn.contact else []
+    named += [(("feedback", "contact"), settings.feedback.contact)] if settings.feedback.contact else []
+    named += [
+        (("listener", at, "quarantine_to"), each.quarantine_to)
+        for at, each in enumerate(settings.listener) if each.quarantine_to
+    ]  # fmt: skip
     if not named or settings.alias_maps:
         return
     homes, aliases = files.homes(settings), aliases_in_file(settings)

@@ -494,6 +494,19 @@ def test_a_mailbox_that_a_setting_names_and_that_is_not_there(
     assert told(tmp_path, by_map + 'entries = ["z@example.org ada"]\n') == []
 
 
+def test_mailboxes_of_reports_and_of_quarantine_that_are_not_there(tmp_path: Path) -> None:
+    listener = 'dmarc = "enforce"\nquarantine = "redirect"\nquarantine_to = "{to}"\n'
+    rest = '[dsn]\ncontact = "{to}"\n[feedback]\norganization = "E"\ntls = false\ncontact = "{to}"\n'
+    text = RIGHT.replace('"any"', '["ada"]').replace("[[listener]]\n", "[[listener]]\n" + listener) + rest
+    keys = ["listener[1].quarantine_to", "dsn.contact", "feedback.contact"]
+    found = told(tmp_path, text.replace("{to}", "eve@example.org"))
+    assert [line.partition(": ")[0] for line in found] == keys
+    assert all("There is no mailbox and no alias eve@example.org" in line for line in found)
+    assert told(tmp_path, text.replace("{to}", "ada@example.org")) == []
+    reports = '[report_mailboxes]\naddresses = ["eve@example.org"]\n'
+    assert told(tmp_path, text.replace("{to}", "eve@example.org") + reports) == []  # these exist without being named
+
+
 def test_next_certificates_that_cannot_be_read_are_a_doubt(tmp_path: Path) -> None:
     (tmp_path / "next.pem").write_text("no key")
     for name, text in (("next.pem", "has no certificate and no key"), ("gone.pem", "there is no such file")):
