@@ -391,7 +391,11 @@ def _after_refusals(events: Sequence[Event]) -> Iterator[str]:
         yield "a client that was answered 4xx keeps the mail and should try again by itself"
     if "5" in codes:
         yield "a client that was answered 5xx does not try again: it reports to its user or the sender itself"
-    if not codes & {"4", "5"}:
+    if codes & {"4", "5"}:
+        return
+    if any(isinstance(event, Authenticated) for event in events):
+        yield "nothing: this is a log-in, no mail"
+    else:
         yield "nothing: only log-ins were refused, no mail"
 
 

@@ -394,6 +394,13 @@ def test_what_was_refused_as_people_and_programs_read_it() -> None:
     assert record["id"] == "" and record["recipients"] == [] and len(record["events"]) == 4
 
 
+def test_a_log_in_that_was_right_is_not_told_as_refused() -> None:
+    refused = Refused(NOW_US, 0, PEER, "AUTH", "535 5.7.8 wrong", reason="ada")
+    right = Authenticated(NOW_US, 0, PEER, "PLAIN")
+    assert list(lines(Trail(0, (right,), ()), NOW_US))[-1] == "    nothing: this is a log-in, no mail"
+    assert list(lines(Trail(0, (refused,), ()), NOW_US))[-1] == "    nothing: only log-ins were refused, no mail"
+
+
 def test_limit_and_since() -> None:
     spool, history = _views()
     found = find("alice@example.org", spool, history, running=True, now_us=NOW_US, limit=2)
