@@ -143,10 +143,10 @@ def rotate(
         found = [each for each in _facts(settings, keys) if each.selector in waiting]
         shown += found
         done += [f"new key {each.selector} of {name}, made by {who()}" for each in found if each.made_us == now_us]
-    told = _tell(settings, done)
     if shown:
-        text = "These keys wait already" if not done else "New keys"
-        _print_new(shown, as_json, f"{text}. Publish these records; the old keys sign until then. {told}")
+        text = "New keys" if done else "These keys wait already"
+        told = f" {_tell(settings, done)}" if done else ""
+        _print_new(shown, as_json, f"{text}. Publish these records; the old keys sign until then.{told}")
     elif not refused:
         end("There is nothing to rotate.")
     if refused:

@@ -83,7 +83,8 @@ def _print_sts(sts: StsFacts) -> None:
     if not (sts.record or sts.kept or sts.text):
         _say("MTA-STS: no record")
         return
-    _say(f"MTA-STS record: {'; '.join(sts.record) or 'none'}" + (f" ({sts.text})" if sts.text else ""))
+    missing = "not known" if sts.text else "none"
+    _say(f"MTA-STS record: {'; '.join(sts.record) or missing}" + (f" ({sts.text})" if sts.text else ""))
     if sts.fetched is not None:
         _say(f"its policy now: {_policy(sts.fetched)}", 1)
     elif sts.problem:

@@ -178,20 +178,25 @@ async def _spf(node: NodeFacts, resolver: Resolver, now_us: int) -> list[RecordF
     for name in dict.fromkeys((node.domain, node.hostname)):
         answer = await resolver.text(name)
         shown = msgspec.structs.replace(answer, records=tuple(spf_record.select(answer.records)))
-        place = _Place("SPF", name, shown, (wanted[name],))
+        place = _Place("SPF", name, shown, _addresses(node) if wanted[name] in shown.records else (wanted[name],))
         found += await _spf_of(node, name, place, shown, resolver, now_us)
     return found
+
+
+def _addresses(node: NodeFacts) -> tuple[str, ...]:
+    """What a right SPF record that names the node needs besides."""
+    return tuple(f"{node.hostname}. {'AAAA' if ':' in each else 'A'} {each}" for each in node.addresses)
 
 
 async def _spf_of(
     node: NodeFacts, name: str, place: _Place, answer: DnsAnswer[str], resolver: Resolver, now_us: int
 ) -> list[RecordFinding]:
     helo = name != node.domain
-    what = "reports of this node (null sender)" if helo else f"mail of {name}"
+    what = "reports of this node (null sender)" if helo else f"mail of {name} that this node sends"
     if answer.status is DnsStatus.ERROR:
         return [place.unknown(answer.text)]
     if not answer.records:
-        told, effect = f"{name} has no SPF record", f"receivers cannot tell who may send {what}; large ones refuse it"
+        told, effect = f"{name} has no SPF record", "receivers cannot tell who may send such mail; large ones refuse it"
         return [place.advice(told, effect) if helo else place.wrong(told, effect)]
     refused, unknown = [], []
     for address in node.addresses:
@@ -206,7 +211,7 @@ async def _spf_of(
         elif judged.result != results.PASS:
             refused.append(f"{address}: {judged.result} ({judged.told})")
     if refused:
-        return [place.wrong("; ".join(refused), f"receivers refuse or distrust {what} that this node sends")]
+        return [place.wrong("; ".join(refused), f"receivers refuse or distrust {what}")]
     if unknown:
         return [place.unknown("; ".join(unknown))]
     read = spf_record.parse(answer.records[0])
@@ -327,10 +332,12 @@ async def _sts(node: NodeFacts, resolver: Resolver, fetch_policy: FetchPolicy) -
         effect = "somebody on the way can turn TLS off for mail to the domain"
         return [place.advice("there is no MTA-STS record", effect)]
     fetched = await fetch_policy(node.domain, id)
-    file = _Place("MTA-STS", sts.policy_url(node.domain), expected=() if policy is None else policy.mx)
+    url = sts.policy_url(node.domain)
+    file = _Place("MTA-STS", url, expected=() if policy is None else policy.mx)
     if fetched.policy is None:
         effect = "senders that have no policy in memory go on without MTA-STS; the others by the old policy"
-        return [file.wrong(fetched.text, effect)]
+        needed = f"a web server that gives the policy file at {url}; `postroad dns show` prints the file"
+        return [_Place("MTA-STS", url, expected=(needed,)).wrong(fetched.text, effect)]
     return list(_sts_file(node, fetched.policy, fetched.notes, file))
 
 

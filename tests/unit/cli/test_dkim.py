@@ -110,6 +110,8 @@ def test_rotation_makes_one_successor_of_each_key_that_signs(place: Place) -> No
     assert made == {("example.org", "rsa"), ("example.org", "ed25519"), ("example.net", "ed25519")}
     again = place.rows("rotate", "--all")
     assert len(again) == 3
+    said = place.run("rotate", "--all")
+    assert "These keys wait already." in said.stderr and "the change" not in said.stderr
     assert len(place.rows("list")) == 6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.mail.tls_policy import StsMode
@@ -34,6 +35,18 @@ async def test_mailboxes_of_the_organization_need_no_record(host: str) -> None:
     assert await dmarc(f"mailto:r@{host}") == [("_dmarc.a.example.org", OK)]
     if host != "b.example.org":
         assert await dmarc(f"mailto:r@{host}", {"_dmarc.org": {"TXT": ["ERROR"]}}) == [("_dmarc.a.example.org", OK)]
+
+
+async def test_what_a_right_spf_record_needs_besides() -> None:
+    """The same text as found and as needed would tell nobody what to do."""
+    node = msgspec.structs.replace(NODE, addresses=("192.0.2.9",))
+    for record, needed in (
+        ("v=spf1 a:mx.a.example.org -all", "mx.a.example.org. A 192.0.2.9"),
+        ("v=spf1 ip4:192.0.2.1 -all", "v=spf1 a:mx.a.example.org -all"),
+    ):
+        found = await check(node, ZoneResolver({**ZONES, "a.example.org": {"TXT": [record]}}), no_policy, 0)
+        (spf,) = [each for each in found if (each.kind, each.name) == ("SPF", "a.example.org")]
+        assert (spf.standing, spf.expected) == (WRONG, (needed,))
 
 
 async def test_mailboxes_of_others_need_one() -> None:
