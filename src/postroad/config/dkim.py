@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Strict
 
 from postroad.config.field import UNSET, Section, of, tables
 from postroad.config.values import (
@@ -13,9 +13,11 @@ from postroad.config.values import (
     DomainPattern,
     File,
     Seconds,
+    ValueKind,
     field_name,
     one_or_more,
     opendkim_table,
+    selector,
 )
 from postroad.deliver.signing_options import DkimOutOptions, KeyTrouble, NamedKey, SignAs, SignedOrigin
 from postroad.trust.dkim_body import Canonicalization
@@ -24,8 +26,9 @@ from postroad.trust.key_store import KeyOptions
 from postroad.trust.rotation import RotationOptions
 
 FieldName = Annotated[str, BeforeValidator(field_name)]
+Origins = Annotated[tuple[Annotated[SignedOrigin, Strict(False)], ...], BeforeValidator(one_or_more)]
+Selector = Annotated[str, BeforeValidator(selector), ValueKind("selector", '`"mail2026"`')]
 OpenDkimTable = Annotated[str, BeforeValidator(opendkim_table)]
-Word = Annotated[SignedOrigin, BeforeValidator(SignedOrigin)]
 
 
 class NamedKeySection(Section):
@@ -33,7 +36,7 @@ class NamedKeySection(Section):
     need no table."""
 
     domain: Domain = of(NamedKey.domain, default=UNSET, source="RFC 6376 §3.5", example='"example.org"')
-    selector: Domain = of(NamedKey.selector, default=UNSET, source="RFC 6376 §3.1", example='"mail2026"')
+    selector: Selector = of(NamedKey.selector, default=UNSET, source="RFC 6376 §3.1", example='"mail2026"')
     file: File = of(NamedKey.file, default=UNSET, source="RFC 8301, RFC 8463", example='"dkim/example.org.pem"')
 
 
@@ -56,7 +59,7 @@ class DkimSection(Section):
     rotate_days: int = of(RotationOptions.rotate_days, unit="days")
     seen_for_s: Seconds = of(RotationOptions.seen_for_s)
     sign: bool = of(DkimOutOptions.sign, source="RFC 6376")
-    origins: tuple[Word, ...] = of(DkimOutOptions.origins, source="RFC 6376 §5.1")
+    origins: Origins = of(DkimOutOptions.origins, source="RFC 6376 §5.1")
     parent_domains: bool = of(DkimOutOptions.parent_domains, source="RFC 9989")
     lmtp: bool = of(DkimOutOptions.lmtp)
     key_trouble: KeyTrouble = of(DkimOutOptions.key_trouble, word=True)

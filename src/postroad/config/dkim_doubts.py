@@ -25,6 +25,7 @@ BITS_MIN: Final = 2_048  # RFC 8301 §3.2: signers SHOULD use at least so many
 TABLE_KEYS_MAX: Final = 1_000  # files of a key table that are looked at
 _MAKE: Final = "Make a key with `postroad dkim add`"
 _MAKE_OR_NAME: Final = f"{_MAKE}, or name one in a table [[dkim.key]]"
+_PATTERNS: Final = "refile:"  # in front of a table of OpenDKIM with patterns
 _SHORT: Final = "Make a new one: `postroad dkim add`"
 
 
@@ -44,6 +45,7 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
     yield from _short(settings)
     if tables is not None:
         yield from _of_table(options, tables)
+        yield from _stars(options, tables)
     if options.arc_seal and not options.arc_listeners:
         text = "Nothing is sealed: no listener checks ARC"
         yield Finding((("dkim", "arc_seal"),), text, 'Write arc = "mark" at the listener by which strangers send')
@@ -52,6 +54,7 @@ def find(settings: Settings, now_s: float) -> Iterator[Finding]:
         yield Finding((("dkim", "arc_seal"),), f"Nothing is sealed: {why}", remedy)
     if keys.any:
         yield from _without_key(settings, options, keys)
+    yield from _signs_as(settings, keys)
     yield from _unsigned_reports(settings, keys)
 
 
@@ -79,6 +82,18 @@ def _of_table(options: DkimOutOptions, tables: SigningTables) -> Iterator[Findin
         yield Finding((("dkim", "key_table"),), text, remedy, table, row.line)
 
 
+def _stars(options: DkimOutOptions, tables: SigningTables) -> Iterator[Finding]:
+    """A plain SigningTable knows ``*`` for all authors and ``user@*``; in any other place it fits nobody."""
+    if options.signing_table.startswith(_PATTERNS):
+        return
+    table = Path(source_path(options.signing_table))
+    for row in tables.signers.rows:
+        if "*" in row.pattern.removesuffix("@*") and row.pattern != "*":
+            text = f"{row.pattern} fits no author: in a table without refile: in front, * is an ordinary character here"
+            remedy = f'Write signing_table = "{_PATTERNS}{options.signing_table.removeprefix("file:")}"'
+            yield Finding((("dkim", "signing_table"),), text, remedy, table, row.line)
+
+
 def _without_key(settings: Settings, options: DkimOutOptions, keys: SigningKeys) -> Iterator[Finding]:
     """Domains of ours that cannot sign, while others can."""
     for index, each in enumerate(settings.domain):
@@ -91,6 +106,9 @@ def _without_key(settings: Settings, options: DkimOutOptions, keys: SigningKeys)
     if why and not settings.dsn.sender:
         text = f"Reports of the node, which come from {settings.hostname}, are not signed: {why}"
         yield Finding((("hostname",),), text, _remedy(keys, settings.hostname, _MAKE_OR_NAME))
+
+
+def _signs_as(settings: Settings, keys: SigningKeys) -> Iterator[Finding]:
     for index, signs in enumerate(settings.dkim.sign_as):
         why = _why_not(keys, signs.domain)
         if why:

@@ -7,6 +7,7 @@ beside the validator and gives the reference its words.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ipaddress
 import json
@@ -295,6 +296,17 @@ def field_name(written: Any) -> str:
     if isinstance(written, str) and _FIELD.fullmatch(written):
         return written
     raise wrong(f"{written!r} is not the name of a header field", 'Write a name such as "List-Id"')
+
+
+def selector(written: Any) -> str:
+    """The selector of a DKIM key, without `_domainkey` and the domain."""
+    if isinstance(written, str):
+        alone, within, _ = written.lower().partition("._domainkey")
+        if within:
+            raise wrong(f"{written!r} is the whole name in the DNS", f'Write the selector alone: "{alone}"')
+        with contextlib.suppress(ValueError):
+            return canonical_domain(written)
+    raise wrong(f"{written!r} is not a selector", 'Write a name such as "mail2026"')
 
 
 def opendkim_table(written: Any, info: ValidationInfo) -> str:

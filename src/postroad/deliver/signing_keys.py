@@ -358,7 +358,7 @@ def read_key(path: str) -> PrivateKey | Problem:
     except OSError as error:
         return unreadable(path, error)
     if mode & _OTHERS:
-        return Problem(path, "all users may read or write this private key", f"chmod o-rw {path}")
+        return Problem(path, "all users may read or write this private key", f"Run `chmod o-rw {path}`")
     if len(octets) > FILE_MAX:
         return Problem(path, f"has more than {FILE_MAX} octets", "Name the file of a private key")
     found = parse_private_key(octets, checked=False)

@@ -74,7 +74,12 @@ def test_nothing_is_said_of_what_is_right(folder: Path, text: str) -> None:
         ('[dkim]\nsigned_fields = ["Received"]\n', "The field Received must not be signed"),
         ('[dkim]\noversigned_fields = ["dkim-signature"]\n', "The field dkim-signature must not be signed"),
         ('[dkim]\nsigned_fields = ["Not a field"]\n', "'Not a field' is not the name of a header field"),
-        ('[dkim]\norigins = ["strangers"]\n', "strangers"),
+        (
+            '[dkim]\norigins = ["strangers"]\n',
+            "origins[1]: 'strangers' is not a possible value. Write 'accounts', 'trusted' or 'own'.",
+        ),
+        (OWN.replace('"r"', '"R._domainkey.example.org"'), 'Write the selector alone: "r".'),
+        (OWN.replace('"r"', '"a b"'), "'a b' is not a selector. Write a name such as \"mail2026\"."),
         ('[dkim]\nkey_table = "mysql:x"\nsigning_table = "s"\n', "'mysql:x' is not a table: only files can be read"),
         (OWN.replace("r.pem", "none.pem"), "none.pem: there is no such file"),
         (OWN.replace("r.pem", "keys"), "keys: this is no private key in PEM"),
@@ -89,7 +94,7 @@ def test_what_cannot_work(folder: Path, text: str, said: str) -> None:
 def test_a_key_that_all_users_may_read(folder: Path) -> None:
     (folder / "r.pem").chmod(0o644)
     (only,) = problems(folder, OWN)
-    assert "r.pem: all users may read or write this private key" in only
+    assert "r.pem: all users may read or write this private key. Run `chmod o-rw " in only
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,17 @@ def test_domains_without_a_key(folder: Path) -> None:
     assert doubts(folder, other + '[[dkim.sign_as]]\nauthors = "*"\ndomain = "example.net"\n') == []
     (only,) = doubts(folder, OWN + '[[dkim.sign_as]]\nauthors = "*"\ndomain = "example.net"\n')
     assert "cannot sign: example.net has no key that signs" in only
+    (only,) = doubts(folder, '[[dkim.sign_as]]\nauthors = "*"\ndomain = "example.net"\n')
+    assert "cannot sign: example.net has no key that signs" in only  # also if nothing else can be signed
+
+
+def test_a_star_in_a_plain_signing_table(folder: Path) -> None:
+    plain = TABLES.replace("refile:", "file:")
+    (only,) = [each for each in doubts(folder, plain) if "fits no author" in each]
+    assert only.startswith("signers:1: dkim.signing_table: *example.org fits no author")
+    assert 'Write signing_table = "refile:' in only
+    (folder / "signers").write_text("* one\nada@* one\nexample.org one\n")
+    assert not any("fits no author" in each for each in doubts(folder, plain))
 
 
 def test_sealing_that_cannot_work(folder: Path) -> None:

@@ -59,7 +59,7 @@ def _next_hops(settings: Settings) -> Iterator[Finding]:
         if (hop.tls is TlsDemand.FINGERPRINT) is not bool(hop.tls_fingerprints):
             yield Finding(
                 ((*here, "tls"), (*here, "tls_fingerprints")),
-                'tls = "fingerprint" and tls_fingerprints need each other',
+                'The value tls = "fingerprint" and the list tls_fingerprints need each other',
                 "Write both, or none of them",
             )
         if hop.tls_names and hop.tls not in _WITH_NAMES:
