@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from postroad.config import doubts, exposure, files, former_names, locate, postfix_names, schema, trial
+from postroad.config import doubts, exposure, files, former_names, locate, opendkim_names, postfix_names, schema, trial
 from postroad.config.contradictions import checks, listeners
 from postroad.config.finding import Finding, touches, written
 from postroad.config.listening import UNIX
@@ -308,6 +308,7 @@ def _finding(detail: ErrorDetails, path: locate.Path, value: Any) -> Finding:
             return Finding((path,), str(context["text"]), str(context["remedy"]))
         case "extra_forbidden":
             known = postfix_names.of_table(str(name)) if path[:1] == ("map",) else postfix_names.ours(str(name))
+            known = known or opendkim_names.ours(str(name))
             remedy = former_names.advice(path) or known or schema.suggestion(Settings, path)
             meant = schema.meant(Settings, path)  # what is missing because of the slip is no problem of its own
             return Finding((path,) if meant is None else (path, meant), f"There is no setting {name!r}", remedy)

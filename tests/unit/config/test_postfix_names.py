@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.config import postfix_names, schema
+from postroad.config import opendkim_names, postfix_names, schema
 from postroad.config.load import parse
 from postroad.config.settings import Settings
 
@@ -78,3 +78,13 @@ def test_a_type_of_tables_of_postfix_is_answered_with_our_kind(tmp_path: Path, k
     found = parse(text, tmp_path / "postroad.toml", files=False)
     assert isinstance(found, list)
     assert ours in str(found[0])
+
+
+def test_a_setting_of_opendkim_is_answered_with_ours(tmp_path: Path) -> None:
+    keys = {key.name for table in schema.tables(Settings) for key in table.keys}
+    for name, ours in opendkim_names.named():
+        assert set(re.findall(r"[a-z]+_[a-z_]+", ours)) <= keys, name
+        text = f'hostname = "mail.example.org"\nstate_dir = "state"\n[dkim]\n{name} = "x"\n'
+        found = parse(text, tmp_path / "postroad.toml", files=False)
+        assert isinstance(found, list)
+        assert f"This is a setting of OpenDKIM. In Postroad it is {ours}." in str(found[0])
