@@ -70,9 +70,12 @@ def add(
     from postroad.operate import signing_keys
     from postroad.operate.signing_keys import NewKey, selector_for
     from postroad.trust.dkim_key import KeyKind
+    from postroad.trust.keyring import selector_fault
 
     name, settings = _domain(domain), settings_of(config)
     given = None if file is None else _private(file, selector, algorithms)
+    if selector and (fault := selector_fault(selector.lower(), name)) is not None:
+        end(f"{fault.text}.")  # as it was written, without what is added for its kind
     kinds = tuple(map(KeyKind, dict.fromkeys(algorithms or _ALGORITHMS))) if given is None else (_kind_of(given),)
     wanted = tuple(NewKey(kind, int(bits), selector_for(selector.lower(), kind, len(kinds))) for kind in kinds)
     store = _store(settings, make=True)
@@ -284,7 +287,7 @@ def _attempted(change: Callable[[], _T]) -> _T | str:
                 return "Another process is changing keys; try again."
             time.sleep(LOCK_PAUSE_S)
         except KeysRefused as error:
-            return f"{error}."
+            return f"{str(error).removesuffix('.')}."
         except OSError as error:
             return cannot_read(Path(error.filename or "."), error)
     raise AssertionError

@@ -212,7 +212,7 @@ def remove(store: KeyStore, domain: str, selectors: tuple[str, ...], *, sure: bo
                 raise KeysRefused(f"{domain} has no key of the selector {each}; it has {known}")
         chosen = selectors or tuple(key.selector for key in keys.keys)
         if rotation.would_end_signing(keys, chosen) and not sure:
-            raise KeysRefused(f"mail of {domain} would not be signed any more. Say --yes if that is what you want")
+            raise KeysRefused(f"Mail of {domain} would not be signed any more. Say --yes if that is what you want")
         gone.extend(key for key in keys.keys if key.selector in chosen)
         return rotation.without(keys, chosen)
 

@@ -212,9 +212,11 @@ def _folder_problem(folder: Path) -> Problem | None:
     if not stat.S_ISDIR(found.st_mode):
         return Problem(str(folder), "is no folder", "Remove it, or set another `folder` under [dkim].")
     if found.st_uid not in (0, os.geteuid()):
-        return Problem(str(folder), f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
+        remedy = f"Run `chown {user_name()} {folder}`."
+        return Problem(str(folder), f"belongs to another user than {user_name()!r}", remedy)
     if found.st_mode & _OTHERS_WRITE:
-        return Problem(str(folder), "other users may write to it, and so give the node other keys", "chmod 700 it.")
+        remedy = f"Run `chmod 700 {folder}`."
+        return Problem(str(folder), "other users may write to it, and so give the node other keys", remedy)
     return None
 
 
@@ -232,9 +234,9 @@ def _file_problem(where: str, found: os.stat_result) -> Problem | None:
     if not stat.S_ISREG(found.st_mode):
         return Problem(where, "is no regular file", "Remove it.")
     if found.st_uid not in (0, os.geteuid()):
-        return Problem(where, f"belongs to another user than {user_name()!r}", f"chown it to {user_name()}.")
+        return Problem(where, f"belongs to another user than {user_name()!r}", f"Run `chown {user_name()} {where}`.")
     if found.st_mode & _OTHERS:
-        return Problem(where, "other users may read or write it, but it has private keys", "chmod 600 it.")
+        return Problem(where, "other users may read or write it, but it has private keys", f"Run `chmod 600 {where}`.")
     if found.st_size > keyring.OCTETS_MAX:
         return Problem(where, f"has more than {keyring.OCTETS_MAX} octets", _RESTORE)
     return None

@@ -125,12 +125,13 @@ def fault_of(keys: DomainKeys) -> KeyringFault | None:
 
 
 def canonical(domain: str) -> str | None:
-    """A domain as the keyring names it; None if it is no domain name."""
+    """A domain as the keyring names it; None if it is no domain name. IP addresses are none: no name ends with a number
+    (RFC 3696 §2)."""
     try:
         found = canonical_domain(domain)
     except ValueError:
         return None
-    return None if found.startswith("[") else found
+    return None if found.startswith("[") or found.rpartition(".")[2].isdigit() else found
 
 
 def selector_fault(selector: str, domain: str) -> KeyringFault | None:

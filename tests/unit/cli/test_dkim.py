@@ -74,6 +74,8 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(place: Place) -> None:
         (("add", "example.org", "--algorithm=rsa", "--selector", "a"), "has a key of the selector a already"),
         (("add", "example.org", "--algorithm=rsa", "--selector", "a_b"), "is no selector"),
         (("add", "exa mple.org"), "is not a domain name"),
+        (("add", "192.0.2.1"), "'192.0.2.1' is not a domain name"),
+        (("add", "example.net", "--selector", "a b"), "'a b' is no selector"),
         (("add", "example.org", "--bits", "512"), "512"),
         (("add", "example.org", "--key", "/dev/null"), "--key needs --selector"),
         (("add", "example.org", "--key", "/dev/null", "--selector", "k"), "this is no private key in PEM"),
@@ -89,6 +91,9 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(place: Place) -> None:
         assert done.exit_code != 0, words
         assert text in done.output, (words, done.output)
     assert (place.folder / "example.org.json").read_bytes() == before
+    (place.folder / "example.org.json").chmod(0o644)
+    said = place.run("rotate", "example.org").output
+    assert f"Run `chmod 600 {place.folder / 'example.org.json'}`." in said and ".." not in said
 
 
 def test_a_key_that_was_made_elsewhere_is_taken(place: Place, tmp_path: Path) -> None:
