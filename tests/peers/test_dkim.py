@@ -242,6 +242,7 @@ def _answer(query: bytes, records: dict[str, str]) -> bytes:
 @pytest.fixture
 def dns_server() -> Iterator[str]:
     """Answers on port 53, the only one that /etc/resolv.conf can mean, of a loopback address that nobody else has."""
+    need.root()
     records = dict(each.split(" ", 1) for each in _records())
     address = next(iter(_free_addresses()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
