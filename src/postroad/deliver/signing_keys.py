@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from postroad.deliver.signing_options import DkimOutOptions
-from postroad.mail.address import Address
+from postroad.mail.address import Address, is_within
 from postroad.trust import opendkim_tables
 from postroad.trust.dkim_key import KeyKind
 from postroad.trust.dkim_sign import (
@@ -340,7 +340,7 @@ def _identity(row: SignRow, author_domain: str, domain: str) -> str:
     """i=; OpenDKIM leaves it out, too, if it is not in the domain that signs."""
     found = row.identity.replace(ANY, author_domain)
     host = found.rpartition("@")[2].lower()
-    inside = "@" in found and (host == domain or host.endswith("." + domain))
+    inside = "@" in found and is_within(host, domain)
     return found if inside and found.isascii() and found.isprintable() and not set(found) & set("; \t=") else ""
 
 

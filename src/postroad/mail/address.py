@@ -105,6 +105,11 @@ _LDH_NAME: Final = re.compile(
 
 
 @lru_cache(maxsize=8192)
+def is_within(domain: str, above: str) -> bool:
+    """Whether a domain is the other, or below it. Both as `canonical_domain` has them."""
+    return domain == above or domain.endswith(f".{above}")
+
+
 def readable_domain(domain: str) -> str:
     """The domain in U-labels for people; the A-labels if they do not decode."""
     if "xn--" not in domain:

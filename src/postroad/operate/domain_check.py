@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.mail.address import Address
+from postroad.mail.address import Address, is_within
 from postroad.mail.tls_policy import StsMode, StsPolicy, Tlsa
 from postroad.operate import domain_records
 from postroad.operate.domain_records import NodeFacts
@@ -73,7 +73,7 @@ class _Place:
     def __init__(
         self, kind: str, name: str, answer: DnsAnswer[Any] | None = None, expected: tuple[str, ...] = ()
     ) -> None:
-        self._fields = {"kind": kind, "name": name, "expected": expected}
+        self._kind, self._name, self._expected = kind, name, expected
         self._found = () if answer is None else tuple(map(str, answer.records))
 
     def ok(self, told: str) -> RecordFinding:
@@ -89,7 +89,7 @@ class _Place:
         return self._made(RecordStanding.UNKNOWN, told)
 
     def _made(self, standing: RecordStanding, told: str, effect: str = "") -> RecordFinding:
-        return RecordFinding(standing=standing, told=told, effect=effect, found=self._found, **self._fields)  # type: ignore[arg-type]
+        return RecordFinding(self._kind, self._name, standing, told, effect, self._found, self._expected)
 
 
 # ---- Mail comes here
@@ -311,7 +311,7 @@ async def _are_of_one(domain: str, other: str, resolver: Resolver) -> bool:
     walker = Walker(DnsQuestions(resolver))
     walks = await walker.walk(domain), await walker.walk(other)
     if any(each.failed for each in walks):
-        return domain.endswith(f".{other}") or other.endswith(f".{domain}")
+        return is_within(domain, other) or is_within(other, domain)
     return walks[0].organizational == walks[1].organizational
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.address import is_within
 from postroad.mail.tls_policy import StsMode, StsPolicy
 from postroad.trust import keyring, sts, zone
 from postroad.trust.keyring import DomainKeys, KeyringFault, KeyState, StoredKey
@@ -62,7 +63,7 @@ class ZoneRecord(msgspec.Struct, frozen=True):
         return zone.record(self.name, self.kind, self.value)
 
     def is_within(self, domain: str) -> bool:
-        return self.name == domain or self.name.endswith(f".{domain}")
+        return is_within(self.name, domain)
 
 
 class DomainRecords(msgspec.Struct, frozen=True):

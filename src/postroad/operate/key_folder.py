@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from postroad.config import options
 from postroad.operate.view import CannotRead, become_owner, cannot_read
-from postroad.trust.key_store import KeyStore, sync_folder
+from postroad.trust.key_store import KeyStore
+from postroad.world import files
 
 if TYPE_CHECKING:
     from postroad.config.settings import Settings
@@ -38,12 +39,12 @@ def _make(settings: Settings, folder: Path) -> None:
     try:
         if not settings.state_dir.exists():
             settings.state_dir.mkdir(_STATE_MODE, parents=True)
-            sync_folder(settings.state_dir.parent)
+            files.sync_folder(str(settings.state_dir.parent))
         if _is_left_to_root(settings.state_dir):
             _give(settings.state_dir, *_node_user(settings))
         if not folder.exists():
             folder.mkdir(_KEYS_MODE, parents=True)
-            sync_folder(folder.parent)
+            files.sync_folder(str(folder.parent))
         if _is_left_to_root(folder):
             owner = settings.state_dir.stat()
             _give(folder, owner.st_uid, owner.st_gid)

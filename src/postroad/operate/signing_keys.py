@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.operate.present import moment
 from postroad.operate.requests import KeysSummary
 from postroad.trust import keyring, rotation
 from postroad.trust.dkim_key import KeyKind
@@ -104,10 +105,6 @@ def _until_rotation(keys: DomainKeys, key: StoredKey, now_us: int, options: Rota
     if any(each.kind is key.kind for each in keys.in_state(KeyState.WAITING)):
         return "a new key waits to take its place"
     return f"a new key is made on {moment(max(at_us, now_us))}"
-
-
-def moment(at_us: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_us // 1_000_000))
 
 
 def summary(domains: Iterable[DomainKeys], now_us: int, options: RotationOptions) -> KeysSummary:

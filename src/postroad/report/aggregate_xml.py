@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
+from postroad.mail.address import is_within
 from postroad.report.feedback import DkimSeen, DmarcRow, FeedbackKind, Period, ReportingNode, SpfSeen, report_id
 from postroad.report.text import shorten
 from postroad.trust.dmarc_record import DmarcRecord
@@ -157,7 +158,7 @@ def _preference(seen: DkimSeen, author: str) -> int:
         return 3
     if seen.domain == author:
         return 0
-    related = author.endswith("." + seen.domain) or seen.domain.endswith("." + author)
+    related = is_within(author, seen.domain) or is_within(seen.domain, author)
     return 1 if related else 2
 
 

@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 
 from postroad.mail import message
+from postroad.mail.address import is_within
 from postroad.mail.evaluation import DmarcFacts, Evaluation, JudgedMessage
 from postroad.mail.event import Event
 from postroad.report.failure_report import FailureReport
@@ -93,7 +94,7 @@ class FailureReports:
     def _admitted(self, judged: JudgedMessage, facts: DmarcFacts) -> int:
         """For how many messages a report would stand; 0 if none may be sent now."""
         now_us, options = judged.at_us, self._options
-        if any(_is_below(facts.policy_domain, each) for each in options.except_domains):
+        if any(is_within(facts.policy_domain, each) for each in options.except_domains):
             return 0
         key = _kind_of(judged.evaluation, facts)
         told_us, since = self._alike.get(key, (0, 0))
@@ -216,8 +217,4 @@ async def _spf_record(names: Names, evaluation: Evaluation, facts: DmarcFacts) -
 
 def _is_related(domain: str, facts: DmarcFacts) -> bool:
     above = facts.organizational or facts.policy_domain
-    return domain == facts.author or domain == above or domain.endswith("." + above)
-
-
-def _is_below(domain: str, above: str) -> bool:
-    return domain == above or domain.endswith("." + above)
+    return domain == facts.author or is_within(domain, above)

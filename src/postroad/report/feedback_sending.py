@@ -23,10 +23,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from postroad.mail.address import is_within
 from postroad.mail.event import Event
 from postroad.report.feedback import DAY_S, FeedbackKind, date_of, day_of
 from postroad.report.feedback_mail import Compressed, feedback_mail
@@ -57,6 +58,12 @@ _LOG: Final = logging.getLogger("postroad")
 T = TypeVar("T")
 
 
+class OffLoop(Protocol):
+    """Runs work on a thread, and gives what it returned."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
 class FeedbackDoors(msgspec.Struct, frozen=True):
     """What it needs. `collect(day)`: makes the file of a day; "" or why it could not. `was_accepted(id)`: whether the
     history has the acceptance of this message; None if it cannot tell now. `post(uri, report)`: "" or why it was not
@@ -71,7 +78,7 @@ class FeedbackDoors(msgspec.Struct, frozen=True):
     post: Callable[[str, Compressed], Awaitable[str]]
     collect: Callable[[int], Awaitable[str]]
     was_accepted: Callable[[int], Awaitable[bool | None]]
-    off_loop: Callable[[Callable[[], object]], Awaitable[object]]
+    off_loop: OffLoop
     log: Callable[[str, str], None]
 
 
@@ -107,11 +114,11 @@ class FeedbackSending:
             return IDLE_S
         now_us = self._doors.now_us()
         today = now_us // DAY_US
-        there = await self._off_loop(lambda: feedback_days.days(self._doors.folder))
+        there = await self._doors.off_loop(lambda: feedback_days.days(self._doors.folder))
         for day in range(today - LATE_DAYS, today):
             if date_of(day) not in there and await self._collect(day, now_us):
                 there.append(date_of(day))
-        there = await self._off_loop(lambda: self._without_old(there, today))
+        there = await self._doors.off_loop(lambda: self._without_old(there, today))
         pause_s = IDLE_S
         for date in there:
             if date not in self._finished and date >= date_of(today - SERVED_DAYS):
@@ -128,9 +135,6 @@ class FeedbackSending:
             self._doors.log("error", f"the reports for {date} cannot be sent any more: their file is damaged: {error}")
             self._finished.add(date)
             return IDLE_S
-
-    async def _off_loop(self, work: Callable[[], T]) -> T:
-        return await self._doors.off_loop(work)  # type: ignore[return-value]
 
     # --- days
 
@@ -154,7 +158,7 @@ class FeedbackSending:
     async def _serve(self, date: str) -> float:
         """Does what is due of one day. Returns how long until more is."""
         path = feedback_days.path_of(self._doors.folder, date)
-        file = await self._off_loop(lambda: FeedbackDay(path, writes=True))
+        file = await self._doors.off_loop(lambda: FeedbackDay(path, writes=True))
         day = day_of(date)
         assert day is not None
         try:
@@ -188,21 +192,18 @@ class _Day:
 
     async def turn(self) -> float:
         now_us = self._doors.now_us()
-        for report in await self._off_loop(lambda: self._file.due_reports(now_us, AT_ONCE)):
+        for report in await self._doors.off_loop(lambda: self._file.due_reports(now_us, AT_ONCE)):
             await self._safely(self._plan(report), partial(self._not_planned, report))
-        sendings = await self._off_loop(lambda: self._file.due_sendings(now_us, AT_ONCE))
+        sendings = await self._doors.off_loop(lambda: self._file.due_sendings(now_us, AT_ONCE))
         posts = [each for each in sendings if _is_post(each)]
         for sending in [each for each in sendings if not _is_post(each)] + posts[:POSTS_AT_ONCE]:
             await self._safely(self._send(sending), partial(self._not_sent, sending))
-        due_us = await self._off_loop(self._file.next_due_us)
+        due_us = await self._doors.off_loop(self._file.next_due_us)
         if due_us is None:
-            if await self._off_loop(self._file.finish):
+            if await self._doors.off_loop(self._file.finish):
                 self._whole.finished(self._day)
             return IDLE_S
         return min(IDLE_S, max(NEXT_S, (due_us - self._doors.now_us()) / 1e6))
-
-    async def _off_loop(self, work: Callable[[], T]) -> T:
-        return await self._doors.off_loop(work)  # type: ignore[return-value]
 
     async def _safely(self, work: Awaitable[None], broken: Callable[[str], Awaitable[None]]) -> None:
         """Work on one report; `broken` notes that it failed by a fault of ours."""
@@ -228,14 +229,14 @@ class _Day:
             for uri, why in places.refused
             if uri
         ]
-        await self._off_loop(lambda: self._file.plan(_planned(report, places, now_us), sendings))
+        await self._doors.off_loop(lambda: self._file.plan(_planned(report, places, now_us), sendings))
 
     async def _not_planned(self, report: DayReport, why: str) -> None:
         known = _planned(report, ReportPlaces(failed=why), self._doors.now_us())
-        await self._off_loop(lambda: self._file.plan(known, ()))
+        await self._doors.off_loop(lambda: self._file.plan(known, ()))
 
     async def _places(self, report: DayReport) -> ReportPlaces:
-        if any(_is_below(report.domain, each) for each in self._options.except_domains):
+        if any(is_within(report.domain, each) for each in self._options.except_domains):
             return ReportPlaces(refused=(("", "the settings except this domain"),))
         names = self._doors.names()
         if report.kind == FeedbackKind.TLS.value:
@@ -258,11 +259,11 @@ class _Day:
             if accepted:
                 await self._note(msgspec.structs.replace(sending, state=SendingState.SENT, text=""))
                 return
-        elif await self._off_loop(self._file.sent_count) >= self._options.per_day_max:
+        elif await self._doors.off_loop(self._file.sent_count) >= self._options.per_day_max:
             self._whole.tell_full(self._day)
             await self._fail(sending, f"more than {self._options.per_day_max} reports on one day")
             return
-        report = await self._off_loop(lambda: self._made(sending))
+        report = await self._doors.off_loop(lambda: self._made(sending))
         if isinstance(report, str):
             await self._fail(sending, report)
         elif _is_post(sending):
@@ -335,7 +336,7 @@ class _Day:
 
     async def _not_sent(self, sending: DaySending, why: str) -> None:
         """What the file says of it now counts: its mail may have been accepted."""
-        known = await self._off_loop(lambda: self._file.sendings_of(sending.kind, sending.domain))
+        known = await self._doors.off_loop(lambda: self._file.sendings_of(sending.kind, sending.domain))
         for each in known:
             if each.destination == sending.destination and each.state in (SendingState.WAITING, SendingState.BEGUN):
                 begun = each.state is SendingState.BEGUN and each.id > 0
@@ -355,7 +356,7 @@ class _Day:
         )
 
     async def _note(self, sending: DaySending) -> None:
-        await self._off_loop(lambda: self._file.note(sending))
+        await self._doors.off_loop(lambda: self._file.note(sending))
 
 
 def _is_post(sending: DaySending) -> bool:
@@ -385,7 +386,3 @@ def _pause_us(tries: int) -> int:
 def _pauses_s(tries: int) -> float:
     """How long all pauses have been together by now."""
     return sum(_pause_us(each) / 1e6 for each in range(1, tries))
-
-
-def _is_below(domain: str, above: str) -> bool:
-    return domain == above or domain.endswith("." + above)

@@ -28,6 +28,8 @@ from typing import Final
 
 import msgspec
 
+from postroad.world import files
+
 FOLDER: Final = "feedback"  # in the state folder
 _LOCK: Final = "making.lock"
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.db")
@@ -184,11 +186,9 @@ class DayMaker:
         with open(self._beside, "rb") as file:
             os.fsync(file.fileno())
         os.rename(self._beside, self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(folder)
+            files.sync_folder(str(self._path.parent))
         finally:
-            os.close(folder)
             self._unlock()
 
     def abandon(self) -> None:

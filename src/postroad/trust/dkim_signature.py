@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import canonical_domain
+from postroad.mail.address import canonical_domain, is_within
 from postroad.trust import results, tags
 from postroad.trust.dkim_body import BodyForm, Canonicalization
 from postroad.trust.dkim_key import KeyKind
@@ -200,7 +200,7 @@ class SignatureTags:
             name = canonical_domain(written)
         except ValueError:
             raise FaultyTagError(f"the identity has no domain name (i={_shown(value)})") from None
-        if name != domain and not name.endswith("." + domain):
+        if not is_within(name, domain):
             raise FaultyTagError(
                 f"the identity is not in its domain (i={_shown(value)}, d={domain})", results.PERMERROR
             )

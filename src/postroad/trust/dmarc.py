@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.mail.address import canonical_domain, readable_domain
+from postroad.mail.address import canonical_domain, is_within, readable_domain
 from postroad.trust.author import Authors
 from postroad.trust.dmarc_record import PREFIX, DmarcRecord, Policy
 from postroad.trust.dmarc_walk import AskedDomain, Names, Walk, Walker
@@ -198,7 +198,7 @@ class _Case:
             if walk.failed:
                 return walk.failed
             self._organizational = walk.organizational
-        if not _is_in(identifier.domain, self._organizational):
+        if not is_within(identifier.domain, self._organizational):
             return False
         walk = await self._walker.walk(identifier.domain)
         return walk.failed or walk.organizational == self._organizational
@@ -271,10 +271,6 @@ def _policy_above(walk: Walk) -> AskedDomain:
 def _related(one: str, other: str) -> bool:
     """Whether two domains can have one organizational domain: they end in the same label."""
     return one.rpartition(".")[2] == other.rpartition(".")[2]
-
-
-def _is_in(domain: str, organizational: str) -> bool:
-    return domain == organizational or domain.endswith("." + organizational)
 
 
 def _listed(identifiers: Sequence[Identifier]) -> str:

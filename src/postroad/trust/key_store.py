@@ -153,7 +153,7 @@ class KeyStore:
             pass
         else:
             with contextlib.suppress(PermissionError):  # who may write to a folder need not have the right to read it
-                sync_folder(self.folder.parent)
+                files.sync_folder(str(self.folder.parent))
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,22 +174,13 @@ class KeyStore:
         for each in (Path(f"{path}{files.BESIDE}"), path):  # the first one is of a change that was ended
             with contextlib.suppress(FileNotFoundError):
                 each.unlink()
-        sync_folder(self.folder)
+        files.sync_folder(str(self.folder))
 
     def _path(self, domain: str) -> Path:
         return self.folder / f"{domain}{SUFFIX}"
 
 
 _RESTORE: Final = "Take it from a backup, or remove it and make new keys by `postroad dkim add`."
-
-
-def sync_folder(path: Path) -> None:
-    """Makes the entries of a folder durable. Raises OSError."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _changed_ns(path: Path) -> int:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.mail.address import Address, canonical_domain
+from postroad.mail.address import Address, canonical_domain, is_within
 from postroad.trust import results
 from postroad.trust.asking import NAME_MAX, DnsQuestions, client_address
 from postroad.trust.results import Found
@@ -315,7 +315,7 @@ class _Evaluation:
     async def _ptr(self, target: str) -> _Evaluated:
         """RFC 7208 §5.5, with erratum 5228: the name of the client is the target, or below it."""
         names = await self.client_names()
-        return _MATCH if any(_is_within(name, target) for name in names) else _NO_MATCH
+        return _MATCH if any(is_within(name, target) for name in names) else _NO_MATCH
 
     async def client_names(self) -> Sequence[str]:
         """The names of the client that lead back to its address (RFC 7208 §5.5)."""
@@ -405,7 +405,7 @@ class _Evaluation:
     async def _client_name(self, domain: str) -> str:
         """RFC 7208 §7.3: best the domain itself, then one below it, then any."""
         names = await self.client_names()
-        below = [name for name in names if _is_within(name, domain)]
+        below = [name for name in names if is_within(name, domain)]
         return domain if domain in below else next(iter((*below, *names)), _UNKNOWN)
 
     async def explain(self, end: _End) -> str:
@@ -440,10 +440,6 @@ def _temporary(text: str) -> _End:
 
 def _not_answered(directive: SpfDirective, domain: str, answer: DnsAnswer[Any]) -> _End:
     return _temporary(f"{directive.text} of {domain} could not be looked up: {answer.text}")
-
-
-def _is_within(name: str, domain: str) -> bool:
-    return name == domain or name.endswith(f".{domain}")
 
 
 def _canonical(domain: str) -> str | None:

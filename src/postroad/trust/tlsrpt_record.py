@@ -42,7 +42,10 @@ def select(texts: Iterable[str]) -> TlsrptRecord | str:
 
 def parse(text: str) -> TlsrptRecord | str:
     """The policy in a text that begins with the version; or why it is none."""
-    rest = text[_VERSION.match(text).end() :]  # type: ignore[union-attr]
+    version = _VERSION.match(text)
+    if version is None:
+        return "the TLSRPT record does not begin with v=TLSRPTv1;"
+    rest = text[version.end() :]
     faults: list[str] = []
     uris: dict[str, None] = {}
     for part in rest.split(";"):

@@ -105,7 +105,12 @@ def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(beside, path)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(os.path.dirname(path) or ".")
+
+
+def sync_folder(path: str) -> None:
+    """Makes the entries of a folder durable. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

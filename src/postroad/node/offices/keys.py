@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from postroad.config import options
-from postroad.operate import signing_keys
+from postroad.operate import present, signing_keys
 from postroad.operate.requests import KeysSummary
 from postroad.operate.signing_keys import KeysRefused, NewKey
 from postroad.trust import keyring, rotation
@@ -264,7 +264,7 @@ class KeyOffice:
             case KeyState.SIGNING:
                 return f"{what} signs from now on: its record is in the DNS"
             case KeyState.RETIRED if key is not None:
-                until = signing_keys.moment(key.removable_us)
+                until = present.moment(key.removable_us)
                 return f"{what} is out of use; leave its record in the DNS until {until}"
             case _:
                 remove = f"postroad dkim remove {keys.domain} {change.selector}"

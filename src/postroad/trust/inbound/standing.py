@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from postroad.mail.address import is_within
 from postroad.mail.message import raw_fields
 from postroad.trust import authres_reading
 
@@ -57,4 +58,4 @@ def _belongs(signer: str, domain: str) -> bool:
     """Whether one is the other, or below it. A name of one label belongs to nobody."""
     if "." not in signer or "." not in domain:
         return False
-    return signer == domain or signer.endswith(f".{domain}") or domain.endswith(f".{signer}")
+    return is_within(signer, domain) or is_within(domain, signer)
