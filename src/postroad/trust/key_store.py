@@ -62,7 +62,7 @@ class KeyStore:
         self.folder = folder
         self._now_us = now_us
         self.domains: Mapping[str, DomainKeys] = {}
-        self._changed_ns: dict[str, int] = {}  # by the name of the file
+        self._states: dict[str, _FileState] = {}  # by the name of the file
         self._folder_stamp: Stamp | None = None
         self._told: tuple[Problem, ...] = ()
         self._read_us = 0
@@ -97,29 +97,29 @@ class KeyStore:
             problems.append(Problem(str(self.folder), f"has the keys of more than {DOMAINS_MAX} domains"))
             del names[DOMAINS_MAX:]
         found: dict[str, DomainKeys] = {}
-        stamps: dict[str, int] = {}
+        states: dict[str, _FileState] = {}
         for name in names:
-            self._read_file(name, found, stamps, problems)
+            self._read_file(name, found, states, problems)
         if found != self.domains:
             self.domains = found
-        self._changed_ns = stamps
+        self._states = states
         return tuple(problems)
 
     def _read_file(
-        self, name: str, found: dict[str, DomainKeys], stamps: dict[str, int], problems: list[Problem]
+        self, name: str, found: dict[str, DomainKeys], states: dict[str, _FileState], problems: list[Problem]
     ) -> None:
         domain = _domain_of(name)
         before = self.domains.get(domain)
-        now = _changed_ns(self.folder / name)
-        if before is not None and self._changed_ns.get(name) == now:
-            found[domain], stamps[name] = before, now
+        now = _state_of(self.folder / name)
+        if before is not None and now is not None and self._states.get(name) == now:
+            found[domain], states[name] = before, now
             return
         read = self.domain(domain)
         if isinstance(read, Problem):
             problems.append(read)
             read = before
-        elif read is not None:
-            stamps[name] = now
+        elif now is not None and read is not None and abs(self._now_us() - now.changed_ns // 1000) >= _TICK_US:
+            states[name] = now  # else it may change again without another time
         if read is not None:
             found[domain] = read
 
@@ -183,12 +183,22 @@ class KeyStore:
 _RESTORE: Final = "Take it from a backup, or remove it and make new keys by `postroad dkim add`."
 
 
-def _changed_ns(path: Path) -> int:
-    """When octets, owner or mode of a file were changed last; 0 if it cannot be asked."""
+class _FileState(msgspec.Struct, frozen=True):
+    """What a file is, and when its octets, owner or mode were changed last."""
+
+    changed_ns: int
+    inode: int
+    size: int
+    mode: int
+
+
+def _state_of(path: Path) -> _FileState | None:
+    """None if it cannot be asked."""
     try:
-        return path.lstat().st_ctime_ns
+        found = path.lstat()
     except OSError:
-        return 0
+        return None
+    return _FileState(found.st_ctime_ns, found.st_ino, found.st_size, found.st_mode)
 
 
 def _domain_of(name: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.trust import keyring
 from postroad.trust.dkim_key import KeyKind
 from postroad.trust.key_store import KeyStore
 from postroad.trust.keyring import DomainKeys
+from postroad.world.clock import SystemClock
 from postroad.world.problem import Problem
 
 _KEY = keyring.made("e1", keyring.generate(KeyKind.ED25519, 0), 7)
@@ -28,6 +31,12 @@ def _write(store: KeyStore, *keys: DomainKeys) -> None:
     with store.changing():
         for each in keys:
             store.write(each)
+
+
+def _touch(folder: Path) -> None:
+    """Gives a folder another time than it had, however coarse the clock of its file system is."""
+    later_ns = folder.stat().st_mtime_ns + 1_000_000_000
+    os.utime(folder, ns=(later_ns, later_ns))
 
 
 def test_no_folder_is_no_keys(tmp_path: Path) -> None:
@@ -96,12 +105,12 @@ def test_keys_of_a_file_that_cannot_be_used_stay_as_they_were(
     _write(store, DomainKeys("example.org", (_KEY,)), DomainKeys("example.net", (_KEY,)))
     store.load()
     harm(tmp_path / "dkim" / "example.org.json")
-    os.utime(tmp_path / "dkim")
+    _touch(tmp_path / "dkim")
     problems = store.load()
     assert len(problems) == 1
     assert text in str(problems[0])
     assert set(store.domains) == {"example.org", "example.net"}
-    os.utime(tmp_path / "dkim")
+    _touch(tmp_path / "dkim")
     assert store.load() == ()  # it is said once
     fresh = _store(tmp_path)
     fresh.load()
@@ -219,3 +228,23 @@ def test_a_crash_between_any_two_calls_leaves_the_keys_of_before_or_after(tmp_pa
             break
     assert seen == {before, after}
     assert at > 3
+
+
+def test_changes_within_one_tick_of_the_clock_of_files_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is replaced twice at once may have the same time, and even the same inode."""
+    look = Path.lstat
+
+    def at_whole_seconds(path: Path) -> Any:
+        found = look(path)
+        second_ns = found.st_ctime_ns // 1_000_000_000 * 1_000_000_000
+        return SimpleNamespace(st_ctime_ns=second_ns, st_ino=1, st_size=found.st_size, st_mode=found.st_mode)
+
+    monkeypatch.setattr(Path, "lstat", at_whole_seconds)
+    store = KeyStore(tmp_path / "dkim", SystemClock().now_us)
+    for number in range(200):
+        keys = DomainKeys("example.org", (msgspec.structs.replace(_KEY, since_us=number),))
+        _write(store, keys)
+        store.load()
+        assert store.domains["example.org"] == keys
